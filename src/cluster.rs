@@ -14,6 +14,7 @@ mod events;
 mod lifecycle_event;
 mod pod_problem;
 mod resource_version;
+mod rollout;
 mod topology_hints;
 
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
@@ -21,6 +22,7 @@ pub use self::events::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
 pub use self::pod_problem::{Persistence, PodProblem};
 pub use self::resource_version::ResourceVersion;
+pub use self::rollout::Rollout;
 pub use self::topology_hints::TopologyHints;
 use crate::supervisor::ThreadPanic;
 
@@ -88,6 +90,8 @@ pub struct TargetStatus {
     pub is_creation_refused: bool,
     /// The label selector of its pods; empty if it has none.
     pub selector: String,
+    /// The rollout in progress.
+    pub rollout: Option<Rollout>,
 }
 
 impl Scale {

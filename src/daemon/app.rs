@@ -402,7 +402,10 @@ impl<A: Api> App<A> {
                 permission,
                 refusal,
             } => self.health.permission(permission, refusal, now),
-            Report::TargetStatus(status) => self.target_status = Some(status),
+            Report::TargetStatus(status) => {
+                self.policy.set_rollout(status.rollout, now);
+                self.target_status = Some(status);
+            }
             Report::PodProblem(problem) => self.set_pod_problem(problem, now),
             Report::Observed(observation) => self.policy.observe(observation, now),
             Report::Watching(is_watching) => self.policy.set_watching(is_watching, now),

@@ -110,6 +110,10 @@ pub fn describe(name: &str, change: Change, woken_by: Option<IpAddr>) -> String 
             format!("{name}: {SLEEP_UNDONE} ({times} sleeps so far)")
         }
         Change::WakeUndone { times } => format!("{name}: {WAKE_UNDONE} ({times} wakes so far)"),
+        Change::RolloutBegun { updated, pods } => format!(
+            "{name}: a rollout is in progress ({updated} of {pods} pods are updated); it counts as use"
+        ),
+        Change::RolloutOver => format!("{name}: the rollout is over"),
         Change::OtherTtl { theirs } => format!(
             "{name}: another proxy has an idle TTL of {}: all proxies respect the longest",
             duration::display(theirs)

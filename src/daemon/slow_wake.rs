@@ -158,6 +158,7 @@ mod tests {
             uid: String::new(),
             is_creation_refused: false,
             selector: String::new(),
+            rollout: None,
         }
     }
 

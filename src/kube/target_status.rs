@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::text::printable;
-use crate::cluster::TargetStatus;
+use crate::cluster::{Rollout, TargetStatus};
 
 /// The most messages that are kept.
 const MESSAGES: usize = 3;
@@ -38,6 +38,7 @@ struct Spec {
 struct Status {
     ready_replicas: Option<u32>,
     replicas: Option<u32>,
+    updated_replicas: Option<u32>,
     terminating_replicas: Option<u32>,
     observed_generation: Option<u64>,
     conditions: Option<Vec<Condition>>,
@@ -106,8 +107,8 @@ fn shown(object: Object) -> Option<TargetStatus> {
     if object.kind == "Scale" {
         return None;
     }
-    let status = object.status.unwrap_or_default();
-    let conditions = status.conditions.into_iter().flatten();
+    let mut status = object.status.unwrap_or_default();
+    let conditions = status.conditions.take().into_iter().flatten();
     let troubles: Vec<Condition> = conditions.filter(Condition::is_trouble).collect();
     // Of all pods, those that end included: until they have ended they may use the quota.
     let pods = [status.replicas, status.terminating_replicas];
@@ -116,6 +117,8 @@ fn shown(object: Object) -> Option<TargetStatus> {
     let is_current = generation.is_none() || generation == status.observed_generation;
     let is_refused = troubles.iter().any(Condition::is_refused);
     let is_creation_refused = is_refused && has_none && is_current;
+    let has_stalled = troubles.iter().any(|it| it.r#type == "Progressing");
+    let rollout = rollout(&object.kind, &status, has_stalled);
     let messages = troubles
         .into_iter()
         .filter_map(|condition| condition.message);
@@ -127,8 +130,19 @@ fn shown(object: Object) -> Option<TargetStatus> {
         wanted: spec.replicas?,
         is_creation_refused,
         selector: selector(&spec.selector),
+        rollout,
         condition_messages: messages.take(MESSAGES).map(|it| printable(&it)).collect(),
     })
+}
+
+/// The rollout in progress: pods of an older template are left, and the deadline for progress has
+/// not passed. Other kinds than these have no `status.updatedReplicas`; those that have it leave
+/// it out where it is 0.
+fn rollout(kind: &str, status: &Status, has_stalled: bool) -> Option<Rollout> {
+    let knows_updated = matches!(kind, "Deployment" | "StatefulSet" | "Rollout");
+    let (pods, updated) = (status.replicas?, status.updated_replicas.unwrap_or(0));
+    let is_in_progress = knows_updated && pods > updated && !has_stalled;
+    is_in_progress.then_some(Rollout { updated, pods })
 }
 
 #[cfg(test)]
@@ -188,6 +202,7 @@ mod tests {
                 condition_messages: trouble.iter().map(|it| (*it).to_owned()).collect(),
                 is_creation_refused: !trouble.is_empty(),
                 selector: selector.to_owned(),
+                rollout: None,
             };
             assert_eq!(
                 target_status(&recorded_body(name)),
@@ -285,6 +300,49 @@ mod tests {
             let shown = target_status(body.to_string().as_bytes()).unwrap();
             let expected: &[&str] = if is_trouble { &["a\\nb"] } else { &[] };
             assert_eq!(shown.condition_messages, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn pods_of_an_older_template_are_a_rollout_until_its_deadline_has_passed() {
+        let stalled = json!([{ "type": "Progressing", "status": "False",
+            "reason": "ProgressDeadlineExceeded", "message": "timed out" }]);
+        let half = Some(Rollout {
+            updated: 1,
+            pods: 3,
+        });
+        let none = Some(Rollout {
+            updated: 0,
+            pods: 3,
+        });
+        for (kind, status, expected) in [
+            (
+                "Deployment",
+                json!({ "replicas": 3, "updatedReplicas": 1 }),
+                half,
+            ),
+            (
+                "StatefulSet",
+                json!({ "replicas": 3, "updatedReplicas": 1 }),
+                half,
+            ),
+            ("Deployment", json!({ "replicas": 3 }), none),
+            (
+                "Deployment",
+                json!({ "replicas": 3, "updatedReplicas": 3 }),
+                None,
+            ),
+            ("Deployment", json!({}), None),
+            (
+                "Deployment",
+                json!({ "replicas": 3, "updatedReplicas": 1, "conditions": stalled }),
+                None,
+            ),
+            ("ReplicaSet", json!({ "replicas": 3 }), None),
+        ] {
+            let body = json!({ "kind": kind, "spec": { "replicas": 3 }, "status": status });
+            let shown = target_status(body.to_string().as_bytes()).unwrap();
+            assert_eq!(shown.rollout, expected, "{body}");
         }
     }
 }

@@ -110,6 +110,15 @@ pub enum Change {
         /// The number of times in a row.
         times: u32,
     },
+    /// A rollout of the app is in progress.
+    RolloutBegun {
+        /// The pods of the new template.
+        updated: u32,
+        /// All pods.
+        pods: u32,
+    },
+    /// The rollout is over.
+    RolloutOver,
     /// Another proxy has another TTL than this one.
     OtherTtl {
         /// The TTL of the other proxy.

@@ -115,6 +115,7 @@ mod permission;
 mod phase;
 mod replies;
 mod requests;
+mod rollout;
 mod seen;
 mod sleep_due;
 mod transitions;
@@ -135,12 +136,13 @@ use self::overrides::{Delay, Overrides};
 use self::permission::PermissionState;
 pub use self::phase::Phase;
 use self::requests::InFlight;
+use self::rollout::{RolloutChange, RolloutWatch};
 use self::seen::{LongerLeases, Seen, SeenTtl};
 pub use self::sleep_due::{KeepAwakeRule, SleepDue};
 use self::wake_limits::WakeLimits;
 use crate::backoff::{Backoff, Random};
 use crate::clock::Time;
-use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission};
+use crate::cluster::{LeaseStore, LeaseToken, Observation, Outcome, Permission, Rollout};
 
 /// The numbers of counted connections, as the engine counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -185,6 +187,8 @@ pub struct Policy {
     wake_limits: WakeLimits,
     /// What an operator has ordered for now.
     overrides: Overrides,
+    /// The rollout in progress.
+    rollout: RolloutWatch,
     /// What delays the next wake; `None` if none is wanted, or nothing delays it.
     delay: Option<Delay>,
     /// The number of replicas before the last sleep.
@@ -250,6 +254,7 @@ impl Policy {
             ancestor_until: None,
             wake_limits: WakeLimits::new(&config),
             overrides: Overrides::default(),
+            rollout: RolloutWatch::default(),
             delay: None,
             previous_replicas: None,
             unknown_previous_logged: false,
@@ -458,6 +463,21 @@ impl Policy {
             self.can_wake = can_wake;
             self.advance(now);
         }
+    }
+
+    /// Sets the rollout in progress. It counts as use: the idle time begins again at its end.
+    pub fn set_rollout(&mut self, rollout: Option<Rollout>, now: Time) {
+        match self.rollout.update(rollout, now) {
+            None => return,
+            Some(RolloutChange::Begun { updated, pods }) => {
+                self.report(Change::RolloutBegun { updated, pods });
+            }
+            Some(RolloutChange::Over) => {
+                self.idle_since = self.idle_since.map(|since| since.max(now));
+                self.report(Change::RolloutOver);
+            }
+        }
+        self.advance(now);
     }
 
     /// Sets the number of apps of the process. They share the requests while nothing happens.

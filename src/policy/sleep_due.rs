@@ -36,6 +36,8 @@ pub enum KeepAwakeRule {
     MinAwake,
     /// A window of the schedule, or an annotation on the scale target.
     Override,
+    /// A rollout is in progress.
+    Rollout,
     /// An annotation on the scale target forbids to write its scale.
     Paused,
     /// Nothing is written in a dry run, and that the app would sleep was logged.
@@ -59,6 +61,7 @@ impl KeepAwakeRule {
             KeepAwakeRule::AncestorReplica => "ancestor_replica",
             KeepAwakeRule::MinAwake => "min_awake",
             KeepAwakeRule::Override => "keep_awake",
+            KeepAwakeRule::Rollout => "rollout",
             KeepAwakeRule::Paused => "paused",
             KeepAwakeRule::DryRun => "dry_run",
             KeepAwakeRule::ScaleRefused => "scale_refused",
@@ -86,6 +89,9 @@ impl KeepAwakeRule {
             KeepAwakeRule::Override => {
                 "it is kept awake until then, by --keep-awake or by the annotation \
                  zero-pod-autoscaler/keep-awake-until"
+            }
+            KeepAwakeRule::Rollout => {
+                "a rollout is in progress; without progress it counts for ten minutes"
             }
             KeepAwakeRule::Paused => {
                 "the annotation zero-pod-autoscaler/pause says that its scale is not to be written"
@@ -137,6 +143,7 @@ impl Policy {
             ),
             (self.wake_limits.awake_until(), KeepAwakeRule::MinAwake),
             (self.overrides.awake_until(), KeepAwakeRule::Override),
+            (self.rollout.awake_until(), KeepAwakeRule::Rollout),
             (
                 self.ancestor_until.unwrap_or_default(),
                 KeepAwakeRule::AncestorReplica,

@@ -1,4 +1,4 @@
-//! Orders by annotations on the Deployment, windows of a schedule, and a dry run.
+//! Orders by annotations on the Deployment, windows of a schedule, rollouts, and a dry run.
 
 use super::*;
 
@@ -51,6 +51,20 @@ fn a_pause_holds_who_comes_until_it_ends_and_says_so() {
     drop(client);
     zpa.expect_status("it is not put to sleep", kept_awake_by("paused"));
     annotate(&sandbox, PAUSE, None);
+    sandbox.expect("it sleeps", |state| state.replicas() == 0);
+}
+
+#[test]
+fn a_rollout_that_has_not_finished_counts_as_use() {
+    let sandbox = awake();
+    sandbox.set_outdated(1);
+    let zpa = start_zpa(&sandbox, &[SHORT_TTL]);
+    zpa.expect_log("default/myapp: a rollout is in progress (0 of 1 pods are updated)");
+    zpa.expect_status("the rollout keeps it awake", kept_awake_by("rollout"));
+    assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
+
+    sandbox.set_outdated(0);
+    zpa.expect_log("default/myapp: the rollout is over");
     sandbox.expect("it sleeps", |state| state.replicas() == 0);
 }
 

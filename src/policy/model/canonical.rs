@@ -56,6 +56,7 @@ pub fn age(policy: &mut Policy) {
         ancestor_until,
         wake_limits,
         overrides,
+        rollout: _,
         delay,
         previous_replicas: _,
         unknown_previous_logged: _,

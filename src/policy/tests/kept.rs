@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::fixture::{Fixture, TTL, read, scale, with_token, without_token, write};
-use crate::cluster::{LeaseStore, Outcome, Renewal, Request, Scale};
+use crate::cluster::{LeaseStore, Outcome, Renewal, Request, Rollout, Scale};
+use crate::policy::rollout::ROLLOUT_DEADLINE;
 use crate::policy::{Change, Config, Phase};
 
 fn edited(outcome: Outcome, edit: impl FnOnce(&mut Scale)) -> Outcome {
@@ -213,4 +214,52 @@ fn an_annotation_of_our_own_hides_no_sleep_where_it_moves_no_generation() {
         let quarantined = format!("{:?}", fixture.commands()).contains("QuarantinePods");
         assert_eq!(quarantined, has_slept, "{moves} {generation}");
     }
+}
+
+const HALF: Rollout = Rollout {
+    updated: 1,
+    pods: 2,
+};
+
+fn set_rollout(fixture: &mut Fixture, rollout: Option<Rollout>) {
+    let now = fixture.now;
+    fixture.policy.set_rollout(rollout, now);
+}
+
+#[test]
+fn a_rollout_counts_as_use_until_it_is_over() {
+    let mut fixture = Fixture::awake();
+    set_rollout(&mut fixture, Some(HALF));
+    fixture.passes_quietly(TTL * 2);
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    set_rollout(&mut fixture, None);
+    let over = fixture.now;
+    assert_eq!(
+        fixture.policy.sleeps_at(),
+        Some(over + TTL),
+        "the idle time"
+    );
+    assert!(fixture.changes().contains(&Change::RolloutOver));
+}
+
+#[test]
+fn a_rollout_without_progress_does_not_keep_it_awake_for_ever() {
+    let mut fixture = Fixture::awake();
+    set_rollout(&mut fixture, Some(HALF));
+    let until = fixture.now + ROLLOUT_DEADLINE;
+    assert!(TTL < ROLLOUT_DEADLINE);
+    assert_eq!(fixture.policy.sleeps_at(), Some(until));
+    set_rollout(&mut fixture, Some(HALF));
+    assert_eq!(fixture.policy.sleeps_at(), Some(until), "no progress");
+}
+
+#[test]
+fn a_rollout_that_the_read_before_the_sleep_shows_ends_the_sleep() {
+    let mut fixture = Fixture::awake();
+    fixture.passes_quietly(TTL);
+    assert_eq!(fixture.policy.phase, Phase::ConfirmingIdle);
+    set_rollout(&mut fixture, Some(HALF));
+    fixture.answers(scale(1, "5"));
+    assert_eq!(fixture.policy.phase, Phase::Awake);
+    assert!(!fixture.asked().contains(&write(0, "5")));
 }

@@ -389,6 +389,7 @@ fn new_state(options: &Options, threads: &Threads, authority: &Authority, token:
         endpoint_lag: options.endpoint_lag,
         publishing: endpoints::Publishing::default(),
         quota_exceeded: false,
+        outdated: 0,
         behaviour: PodBehaviour::Serve,
         trouble: None,
     };

@@ -46,6 +46,8 @@ pub struct Plan {
     pub publishing: Publishing,
     /// Whether a quota allows no pod.
     pub quota_exceeded: bool,
+    /// How many pods are of an older template.
+    pub outdated: u64,
     /// How new pods treat those who connect.
     pub behaviour: PodBehaviour,
     /// What keeps its pods from getting ready, as the kubelet or the scheduler says it.
@@ -488,6 +490,7 @@ impl Controller {
             available: self.available(),
             terminating: self.pods.len() as u64 - alive,
             quota_exceeded: self.plan.quota_exceeded,
+            outdated: self.plan.outdated.min(alive),
         }
     }
 

@@ -45,6 +45,12 @@ impl Sandbox {
         self.set_plan(|plan| plan.quota_exceeded = exceeded);
     }
 
+    /// So many pods are of an older template from now on, as in a rollout that goes on until there
+    /// are none. The pods themselves stay.
+    pub fn set_outdated(&self, outdated: u64) {
+        self.set_plan(|plan| plan.outdated = outdated);
+    }
+
     /// Changes how long a pod takes to end, for pods that get a SIGTERM later.
     pub fn set_stop_delay(&self, delay: Duration) {
         self.set_plan(|plan| plan.stop_delay = delay);

@@ -27,6 +27,8 @@ pub struct Counts {
     pub terminating: u64,
     /// Whether a quota stands in the way of new ones.
     pub quota_exceeded: bool,
+    /// Of those that are not terminating, of an older template.
+    pub outdated: u64,
 }
 
 impl Workload {
@@ -206,9 +208,10 @@ fn report_of_deployment(object: &mut Value, counts: Counts) {
         available,
         terminating,
         quota_exceeded,
+        outdated,
     } = counts;
     set_count(status, "replicas", alive);
-    set_count(status, "updatedReplicas", alive);
+    set_count(status, "updatedReplicas", alive - outdated);
     set_count(status, "readyReplicas", available);
     set_count(status, "availableReplicas", available);
     let unavailable = desired.saturating_sub(available);
