@@ -38,7 +38,7 @@ page: ## Test the page in Chromium, with pictures in target/page
 screenshots: page ## Make the picture of the page that README shows
 	cp target/page/apps-light.png tests/page/page.png
 
-model: ## Explore the protocol between two proxies within its full bounds: RUN="a watch" for some runs
+model: ## Explore the protocol between two proxies within its large bound: RUN="a watch" for runs by name
 	ZPA_MODEL=full ZPA_MODEL_RUN="$(RUN)" cargo test --locked --profile explore --lib policy::model -- \
 	    --nocapture --test-threads 1
 
