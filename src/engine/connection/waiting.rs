@@ -9,7 +9,7 @@ use super::super::balancer::{DialFailure, DialRound};
 use super::super::close_reason::CloseReason;
 use super::super::context::{Connect, Context};
 use super::super::counters::Exclusion;
-use super::super::dialing::{BackendStream, DialOutcome, Progress};
+use super::super::dialing::{Attempt, BackendStream, DialOutcome, Progress};
 use super::super::readiness::Readiness;
 use super::super::relay::Relay;
 use super::super::sockets::Socket;
@@ -92,18 +92,26 @@ impl<S: Socket> Connection<S> {
         why: &str,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let attempt = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt,
-            other => {
-                self.state = other;
-                return Transition::Stay;
-            }
+        let Some(attempt) = self.take_attempt() else {
+            return Transition::Stay;
         };
         let cause = attempt.failure(cause);
         let (backend, mut round) = attempt.into_failed();
         self.dialer
             .note_failure(backend, cause, why, &mut round, cx);
         self.dial_round(round, cx)
+    }
+
+    /// Takes the connect in progress out of the state, if there is one: the connection is held
+    /// until it gets another state.
+    fn take_attempt(&mut self) -> Option<Attempt<S>> {
+        match mem::replace(&mut self.state, State::Held) {
+            State::Connecting(attempt) => Some(attempt),
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// Begins to relay: a backend has accepted the connection. If the gate was shut meanwhile,
@@ -114,12 +122,8 @@ impl<S: Socket> Connection<S> {
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let mut attempt = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt,
-            other => {
-                self.state = other;
-                return Transition::Stay;
-            }
+        let Some(mut attempt) = self.take_attempt() else {
+            return Transition::Stay;
         };
         if !self.may_pass(cx) {
             attempt.give_up(&mut cx.port.balancer, cx.now);
@@ -162,12 +166,8 @@ impl<S: Socket> Connection<S> {
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let attempt = match mem::replace(&mut self.state, State::Held) {
-            State::Connecting(attempt) => attempt,
-            other => {
-                self.state = other;
-                return Transition::Stay;
-            }
+        let Some(attempt) = self.take_attempt() else {
+            return Transition::Stay;
         };
         if !self.may_pass(cx) {
             attempt.give_up(&mut cx.port.balancer, cx.now);
