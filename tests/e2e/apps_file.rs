@@ -68,16 +68,8 @@ pub(crate) fn three(replicas: u32) -> Sandbox {
 }
 
 pub(crate) fn start(sandbox: &Sandbox, list: &List, settings: &[(&str, &str)]) -> Zpa {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
-    command
-        .env_clear()
-        .envs(sandbox.env())
-        .env_remove("ZPA_DEPLOYMENT")
-        .env_remove("ZPA_SERVICE")
-        .env("ZPA_APPS", list.path())
-        .env("ZPA_LOG", "debug")
-        .env("ZPA_DRAIN_DELAY", "0")
-        .envs(settings.iter().copied());
+    let mut command = command_of_apps(sandbox, settings);
+    command.env("ZPA_APPS", list.path());
     Zpa::spawn(command)
 }
 

@@ -2,7 +2,6 @@
 
 use super::apps_file::{address, expect_status, renewals, status_of, three};
 use super::*;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use support::process::Process;
@@ -11,16 +10,8 @@ use support::sandbox::{Resource, Rule, SandboxApp, anything};
 const LABEL: &str = "zero-pod-autoscaler/enabled";
 
 pub(crate) fn start(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
-    command
-        .env_clear()
-        .envs(sandbox.env())
-        .env_remove("ZPA_DEPLOYMENT")
-        .env_remove("ZPA_SERVICE")
-        .env("ZPA_DISCOVER", format!("{LABEL}=true"))
-        .env("ZPA_LOG", "debug")
-        .env("ZPA_DRAIN_DELAY", "0")
-        .envs(settings.iter().copied());
+    let mut command = command_of_apps(sandbox, settings);
+    command.env("ZPA_DISCOVER", format!("{LABEL}=true"));
     Zpa::spawn_without_waiting(command)
 }
 

@@ -35,6 +35,7 @@ mod webhook;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use support::program::{TEST_TIMEOUT, Zpa};
@@ -45,6 +46,20 @@ use support::streams::read_some;
 const SHORT_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1s");
 /// A TTL that no test sees the end of.
 const LONG_TTL: (&str, &str) = ("ZPA_IDLE_TTL", "1h");
+
+/// The `zpa` of this build, for several apps of the sandbox, which the caller names.
+fn command_of_apps(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zpa"));
+    command
+        .env_clear()
+        .envs(sandbox.env())
+        .env_remove("ZPA_DEPLOYMENT")
+        .env_remove("ZPA_SERVICE")
+        .env("ZPA_LOG", "debug")
+        .env("ZPA_DRAIN_DELAY", "0")
+        .envs(settings.iter().copied());
+    command
+}
 
 /// Starts the `zpa` of this build in front of the sandbox's app.
 fn start_zpa(sandbox: &Sandbox, settings: &[(&str, &str)]) -> Zpa {

@@ -3,9 +3,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use zpa::engine::{AppId, BackendSpec, Limits, PortId};
+use zpa::engine::{AppId, Limits, PortId};
 
-use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend};
+use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend, pod_at};
 
 /// Another app, and its port,
 const OTHER: AppId = AppId(7);
@@ -26,13 +26,8 @@ impl Rig {
     }
 
     fn list(&mut self, port: PortId, backend: &TcpListener) {
-        let spec = BackendSpec {
-            is_near: true,
-            id: "pod".to_owned(),
-            addresses: vec![backend.local_addr().unwrap()],
-        };
         let now = self.now();
-        self.engine.set_backends(port, &[spec], now);
+        self.engine.set_backends(port, &[pod_at(backend)], now);
     }
 }
 

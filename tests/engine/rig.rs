@@ -185,6 +185,15 @@ impl Rig {
     }
 }
 
+/// The backend that a listener is, as the daemon lists it.
+pub fn pod_at(listener: &TcpListener) -> BackendSpec {
+    BackendSpec {
+        is_near: true,
+        id: "pod".to_owned(),
+        addresses: vec![listener.local_addr().unwrap()],
+    }
+}
+
 pub fn backend() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }

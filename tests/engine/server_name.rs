@@ -8,10 +8,10 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::{Domain, Socket, Type};
-use zpa::engine::{AppId, BackendSpec, BoundListener, Limits, NamedListener, PortId};
+use zpa::engine::{AppId, BoundListener, Limits, NamedListener, PortId};
 use zpa::rules::Rules;
 
-use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend};
+use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend, pod_at};
 
 /// Two apps beside that of the rig.
 const DB: AppId = AppId(1);
@@ -144,13 +144,8 @@ impl Rig {
     }
 
     fn lead(&mut self, port: PortId, backend: &TcpListener) {
-        let spec = BackendSpec {
-            is_near: true,
-            id: "pod".to_owned(),
-            addresses: vec![backend.local_addr().unwrap()],
-        };
         let now = self.now();
-        self.engine.set_backends(port, &[spec], now);
+        self.engine.set_backends(port, &[pod_at(backend)], now);
     }
 }
 
