@@ -14,7 +14,7 @@ use httparse::Status;
 use self::page::Page;
 
 /// The longest head of a request that is read, in bytes.
-pub const LONGEST_HEAD: usize = 8 * 1024;
+pub const MAX_HEAD_LEN: usize = 8 * 1024;
 
 /// The paths, each with what it serves.
 pub const PATHS: [(&str, &str); 5] = [
@@ -73,7 +73,7 @@ struct Request<'a> {
 enum Refused {
     /// It is not HTTP.
     Malformed,
-    /// Its head is longer than [`LONGEST_HEAD`], or has more than [`MAX_FIELDS`].
+    /// Its head is longer than [`MAX_HEAD_LEN`], or has more than [`MAX_FIELDS`].
     TooLong,
     /// Its version is neither 1.0 nor 1.1.
     OtherVersion,
@@ -92,8 +92,8 @@ fn parse(received: &[u8]) -> Option<Result<Request<'_>, Refused>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     let request = match head.parse(received) {
-        Ok(Status::Complete(length)) if length > LONGEST_HEAD => Err(Refused::TooLong),
-        Ok(Status::Partial) if received.len() >= LONGEST_HEAD => Err(Refused::TooLong),
+        Ok(Status::Complete(length)) if length > MAX_HEAD_LEN => Err(Refused::TooLong),
+        Ok(Status::Partial) if received.len() >= MAX_HEAD_LEN => Err(Refused::TooLong),
         Ok(Status::Partial) => return None,
         Ok(Status::Complete(_)) => request_of(head.method, head.path),
         Err(httparse::Error::TooManyHeaders) => Err(Refused::TooLong),
@@ -476,18 +476,18 @@ mod tests {
                 "x".repeat(length - rest)
             )
         };
-        let longest = request(LONGEST_HEAD);
-        assert_eq!(longest.len(), LONGEST_HEAD);
+        let longest = request(MAX_HEAD_LEN);
+        assert_eq!(longest.len(), MAX_HEAD_LEN);
         assert_eq!(asked(&longest, &ready()).0, 200);
-        let longer = request(LONGEST_HEAD + 1);
+        let longer = request(MAX_HEAD_LEN + 1);
         assert_eq!(asked(&longer, &ready()).0, 431);
-        assert_eq!(asked(&longer[..LONGEST_HEAD], &ready()).0, 431, "cut there");
+        assert_eq!(asked(&longer[..MAX_HEAD_LEN], &ready()).0, 431, "cut there");
         assert_eq!(
-            answer(&longer.as_bytes()[..LONGEST_HEAD - 1], &ready()),
+            answer(&longer.as_bytes()[..MAX_HEAD_LEN - 1], &ready()),
             None
         );
-        assert_eq!(asked(&"A".repeat(LONGEST_HEAD), &ready()).0, 431);
-        let empty = answer(&[b'\n'; LONGEST_HEAD], &ready()).unwrap();
+        assert_eq!(asked(&"A".repeat(MAX_HEAD_LEN), &ready()).0, 431);
+        let empty = answer(&[b'\n'; MAX_HEAD_LEN], &ready()).unwrap();
         assert_eq!(taken_apart(empty).0, 431, "empty lines without end");
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(50);
 
 /// The longest pause.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Pauses that double from 50 ms to 30 s, each shortened at random by up to
 /// half, so that many proxies that lost one API server at the same moment do
@@ -83,18 +83,18 @@ mod tests {
         for full_ms in [
             50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
         ] {
-            let pause = backoff.pause(LONGEST);
+            let pause = backoff.pause(MAX_PAUSE);
             let full = Duration::from_millis(full_ms);
             assert!(full / 2 <= pause && pause <= full, "{pause:?} of {full:?}");
         }
         backoff.reset();
-        assert!(backoff.pause(LONGEST) <= Duration::from_millis(50));
+        assert!(backoff.pause(MAX_PAUSE) <= Duration::from_millis(50));
     }
 
     #[test]
     fn two_processes_do_not_pause_alike() {
         let (mut one, mut other) = (Backoff::new(1), Backoff::new(2));
-        assert_ne!(one.pause(LONGEST), other.pause(LONGEST));
+        assert_ne!(one.pause(MAX_PAUSE), other.pause(MAX_PAUSE));
     }
 
     #[test]
@@ -103,6 +103,6 @@ mod tests {
             failures: u32::MAX,
             random: Random::new(0),
         };
-        assert!(backoff.pause(LONGEST) <= LONGEST);
+        assert!(backoff.pause(MAX_PAUSE) <= MAX_PAUSE);
     }
 }

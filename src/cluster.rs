@@ -18,7 +18,7 @@ mod rollout;
 mod topology_hints;
 
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
-pub use self::events::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
+pub use self::events::{Event, EventType, MAX_NOTE_LEN, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
 pub use self::pod_problem::{Persistence, PodProblem};
 pub use self::resource_version::ResourceVersion;

@@ -10,8 +10,8 @@
 //!   API server examines after the permission;
 //! - *an interruption*: the request had no reply, or one that says nothing about the permission,
 //!   such as 401, 429 or 503. The next refusal may come from a server that has just started;
-//! - *a gap* of more than [`LONGEST_GAP`] between two refusals: the server may have restarted
-//!   meanwhile. So a request is repeated after [`LONGEST_PAUSE`] at most.
+//! - *a gap* of more than [`MAX_GAP`] between two refusals: the server may have restarted
+//!   meanwhile. So a request is repeated after [`MAX_PAUSE`] at most.
 //!
 //! Only replies to requests that need the permission count: other requests that fail do not
 //! keep its refusal from being confirmed.
@@ -28,11 +28,11 @@ pub const CONFIRMED_AFTER: Duration = Duration::from_secs(30);
 
 /// The longest time between two refusals, in fractions of [`CONFIRMED_AFTER`]: 15 s. Two that
 /// are further apart may be those of two starts of the API server.
-pub const LONGEST_GAP: u32 = 2;
+pub const MAX_GAP: u32 = 2;
 
 /// The longest pause before a refused request is made again, while the refusal is not
 /// confirmed: a reply may be 5 s late before the gap is too long.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the replies have shown of one permission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -101,9 +101,7 @@ impl RefusalClock {
     /// Whether the last refusal is so old that the next one counts as the first.
     pub fn is_stale(&self, confirmed_after: Duration, now: Time) -> bool {
         match *self {
-            RefusalClock::Unconfirmed { last, .. } => {
-                now.since(last) > confirmed_after / LONGEST_GAP
-            }
+            RefusalClock::Unconfirmed { last, .. } => now.since(last) > confirmed_after / MAX_GAP,
             RefusalClock::Granted | RefusalClock::Confirmed { .. } => false,
         }
     }
@@ -169,7 +167,7 @@ mod tests {
     #[test]
     fn refusals_with_the_longest_pause_between_them_are_confirmed() {
         let mut clock = RefusalClock::default();
-        assert!(LONGEST_PAUSE + Duration::from_secs(5) <= CONFIRMED_AFTER / LONGEST_GAP);
+        assert!(MAX_PAUSE + Duration::from_secs(5) <= CONFIRMED_AFTER / MAX_GAP);
         assert!(refused(&mut clock, &[5, 20, 35]));
     }
 }

@@ -14,7 +14,7 @@ use jiff::{Timestamp, ToSpan};
 
 /// How many windows that follow one another without a gap count as one, at most: a schedule
 /// may be open for ever.
-const MOST_JOINED: usize = 16;
+const MAX_JOINED: usize = 16;
 
 /// A list of windows; by default there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Schedule {
     /// The end of the windows that are open at `now`, joined with those that follow at once.
     fn end(&self, now: Timestamp) -> Option<Timestamp> {
         let mut end = self.end_of_one(now)?;
-        for _ in 0..MOST_JOINED {
+        for _ in 0..MAX_JOINED {
             match self.end_of_one(end) {
                 Some(later) => end = later,
                 None => break,

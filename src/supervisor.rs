@@ -11,10 +11,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Duration;
 
-use crate::backoff::LONGEST;
+use crate::backoff::MAX_PAUSE;
 use crate::clock::{Clock, Time};
 
-/// The pause after the first panic; it doubles up to [`LONGEST`].
+/// The pause after the first panic; it doubles up to [`MAX_PAUSE`].
 const FIRST: Duration = Duration::from_secs(1);
 
 /// After a run of this length, the pauses begin with [`FIRST`] again.
@@ -96,7 +96,7 @@ impl Pauses {
     /// The pause after a panic at `now` in a run that began at `started`.
     fn next(&mut self, started: Time, now: Time) -> Duration {
         let last = self.last.filter(|_| now.since(started) < STEADY);
-        let pause = last.map_or(FIRST, |last| (last * 2).min(LONGEST));
+        let pause = last.map_or(FIRST, |last| (last * 2).min(MAX_PAUSE));
         self.last = Some(pause);
         pause
     }

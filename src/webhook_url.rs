@@ -14,7 +14,7 @@ use crate::address::split_host;
 use crate::kubeconfig_flags::Secret;
 
 /// The longest URL, in bytes.
-const LONGEST: usize = 2048;
+const MAX_LEN: usize = 2048;
 
 /// An http or https URL.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,8 +75,8 @@ impl FromStr for WebhookUrl {
     /// Reads `https://example.com/hook` and `http://user:password@my-app.default.svc:8080/`. An
     /// error does not quote the text.
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > LONGEST {
-            return Err(format!("is longer than {LONGEST} bytes"));
+        if text.len() > MAX_LEN {
+            return Err(format!("is longer than {MAX_LEN} bytes"));
         }
         // Of the other characters that no URL has (RFC 3986, section 2), servers take some.
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -215,7 +215,7 @@ mod tests {
             assert!(why.starts_with(expected), "{text}: {why}");
             assert!(!why.contains("canary"), "{why}");
         }
-        let long = format!("https://a.example/{}", "x".repeat(LONGEST));
+        let long = format!("https://a.example/{}", "x".repeat(MAX_LEN));
         assert!(long.parse::<WebhookUrl>().unwrap_err().contains("longer"));
     }
 

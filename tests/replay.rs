@@ -37,7 +37,7 @@ mod watch;
 /// How many inputs each is given beside its seeds.
 const INPUTS: usize = 1000;
 /// How long an input without meaning is at most. Bytes.
-const LONGEST: u64 = 2000;
+const MAX_INPUT_LEN: u64 = 2000;
 
 /// A fuzzer, and what it does with the bytes that it makes up.
 type Target = (&'static str, fn(&[u8]));
@@ -90,7 +90,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
 /// A seed with some bytes changed, or bytes of no meaning.
 fn made_up(seed: Option<&Vec<u8>>, random: &mut Random) -> Vec<u8> {
     let Some(mut bytes) = seed.cloned() else {
-        let len = random.bits() % LONGEST;
+        let len = random.bits() % MAX_INPUT_LEN;
         return (0..len).map(|_| random.bits() as u8).collect();
     };
     for _ in 0..random.bits() % 8 {

@@ -19,7 +19,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 /// The most connections that are kept: as many descriptors are in use. For another, the oldest is
 /// closed: those that stay silent do not keep out one that would greet.
-const MOST: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
 /// A connection that a server has accepted.
 pub trait Dialled {
@@ -84,7 +84,7 @@ impl<D: Dialled> Greetings<D> {
         if !self.wanted.contains(&address) {
             return;
         }
-        if self.accepting().count() >= MOST {
+        if self.accepting().count() >= MAX_CONNECTIONS {
             self.close_oldest(now);
         }
         let entry = (now + GREETING_TIMEOUT, Some(dialled));
@@ -174,7 +174,7 @@ mod tests {
             let silent = Scripted(Rc::new(Cell::new(Some(ms == 99))));
             greetings.accepted(address, silent, at(ms));
         }
-        assert_eq!(greetings.accepting().count(), MOST);
+        assert_eq!(greetings.accepting().count(), MAX_CONNECTIONS);
         assert!(all.iter().all(|it| greetings.has(it)), "the others rest");
         let greeting = greetings.take_greeting(at(100));
         assert!(greeting.contains(&address(99)), "the silent ones made room");

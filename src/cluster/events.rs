@@ -3,7 +3,7 @@
 
 /// The longest note of an Event, in bytes (`NoteLengthLimit` in
 /// `pkg/apis/core/validation/events.go`).
-pub const LONGEST_NOTE: usize = 1024;
+pub const MAX_NOTE_LEN: usize = 1024;
 
 /// The type of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +34,7 @@ pub struct Event {
     pub reason: &'static str,
     /// What was done, in one word for programs.
     pub action: &'static str,
-    /// The text for people, of at most [`LONGEST_NOTE`] bytes.
+    /// The text for people, of at most [`MAX_NOTE_LEN`] bytes.
     pub note: String,
     /// Whether every proxy that sees the object says the same: then one of them creates it.
     pub is_shared: bool,
@@ -76,7 +76,7 @@ impl Event {
             event_type,
             reason,
             action,
-            note: cut(note, LONGEST_NOTE).to_owned(),
+            note: cut(note, MAX_NOTE_LEN).to_owned(),
             is_shared: false,
         }
     }
@@ -98,10 +98,10 @@ mod tests {
     fn a_note_has_at_most_the_length_that_the_api_server_takes() {
         let note = |text: &str| Event::new(EventType::Normal, "R", "A", text).note;
         assert_eq!(note("short"), "short");
-        assert_eq!(note(&"x".repeat(3000)).len(), LONGEST_NOTE);
+        assert_eq!(note(&"x".repeat(3000)).len(), MAX_NOTE_LEN);
         assert_eq!(
             note(&"€".repeat(1000)).len(),
-            LONGEST_NOTE - 1,
+            MAX_NOTE_LEN - 1,
             "whole characters"
         );
     }

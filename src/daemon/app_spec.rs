@@ -14,7 +14,7 @@ use crate::engine::AppId;
 use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::settings::annotations::LISTEN;
-use crate::settings::apps::LONGEST;
+use crate::settings::apps::MAX_LIST_LEN;
 
 /// The desired state of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn read_list(file: &Path) -> Result<Vec<u8>, Vec<String>> {
     let read = || -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         File::open(file)?
-            .take(LONGEST as u64 + 1)
+            .take(MAX_LIST_LEN as u64 + 1)
             .read_to_end(&mut text)?;
         Ok(text)
     };

@@ -23,13 +23,13 @@ use self::choice::{Choice, Failed, choose};
 use super::app_spec::{self, AppSpec};
 use super::reconciler::Failure;
 use crate::clock::Time;
-use crate::cluster::{Event, EventType, LONGEST_NOTE, ObjectReference, cut};
+use crate::cluster::{Event, EventType, MAX_NOTE_LEN, ObjectReference, cut};
 
 /// The pause before the apps are tried again after a failure: an address may be free by then. It
-/// doubles with each failure in a row, up to [`LONGEST_RETRY`].
+/// doubles with each failure in a row, up to [`MAX_RETRY`].
 const RETRY: Duration = Duration::from_secs(5);
 /// The longest pause after failures.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const MAX_RETRY: Duration = Duration::from_secs(60);
 /// The least time between two changes of the apps. The changes of Services that come together, or
 /// of one that changes all the time, are put into force together.
 const SPACING: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ const SPACING: Duration = Duration::from_millis(500);
 /// so many.
 const RECORD_AGAIN: Duration = Duration::from_secs(10);
 /// The most Services that are wrong which `/status` shows.
-const MOST_WRONG_SHOWN: usize = 100;
+const MAX_WRONG_SHOWN: usize = 100;
 
 /// The apps that are found by their Services.
 pub(super) struct Discovery {
@@ -86,7 +86,7 @@ impl Wrong<'_> {
     /// Whether its app is not served, and what is wrong, in a sentence.
     pub(super) fn explain(&self) -> (bool, String) {
         let why = self.why.join("; ");
-        let why = cut(&why, LONGEST_NOTE);
+        let why = cut(&why, MAX_NOTE_LEN);
         let service = &self.service;
         match self.earlier_app_in_force {
             true => (
@@ -170,7 +170,7 @@ impl Discovery {
             why: &it.errors,
             earlier_app_in_force: it.spec.is_some(),
         });
-        shown.take(MOST_WRONG_SHOWN).collect()
+        shown.take(MAX_WRONG_SHOWN).collect()
     }
 
     /// When [`Discovery::update`] or [`Discovery::record_events`] does something without a new
@@ -229,7 +229,7 @@ impl Discovery {
     fn retry_after(&mut self, has_failed: bool, now: Time) {
         if has_failed {
             self.due = Some(now + self.retry);
-            self.retry = (self.retry * 2).min(LONGEST_RETRY);
+            self.retry = (self.retry * 2).min(MAX_RETRY);
         } else {
             self.retry = RETRY;
         }
@@ -331,7 +331,7 @@ fn line(state: &State) -> String {
         Some(_) => "; its app stays as it was",
         None => "",
     };
-    format!("{}{kept}", cut(&line, LONGEST_NOTE - kept.len()))
+    format!("{}{kept}", cut(&line, MAX_NOTE_LEN - kept.len()))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::refusal::{CONFIRMED_AFTER, RefusalClock};
 use crate::supervisor::ThreadPanic;
 
 /// How long a refusal counts: several times the longest pause between two attempts
-/// ([`crate::refusal::LONGEST_PAUSE`]). After an older one the permission was not needed. It may
+/// ([`crate::refusal::MAX_PAUSE`]). After an older one the permission was not needed. It may
 /// have been granted meanwhile, and only a ready proxy gets the connection that would show that.
 const FRESH: Duration = Duration::from_secs(45);
 

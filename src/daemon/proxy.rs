@@ -25,7 +25,7 @@ use crate::engine::AppId;
 use crate::policy::Policy;
 
 /// The most reasons for unreadiness that are listed while no app of a list was ready yet.
-const MOST_TROUBLES: usize = 10;
+const MAX_TROUBLES: usize = 10;
 
 /// The apps, their sockets, and the end of the process.
 pub struct Proxy<S, A> {
@@ -188,7 +188,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let troubles: Vec<String> = match self.readiness {
             Readiness::OfApp => troubles.collect(),
             Readiness::OfList(true) => Vec::new(),
-            Readiness::OfList(false) => troubles.take(MOST_TROUBLES).collect(),
+            Readiness::OfList(false) => troubles.take(MAX_TROUBLES).collect(),
         };
         let awaited = self.awaited.clone();
         draining

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::supervisor;
 
 /// The longest file, in bytes: a ConfigMap has at most as many.
-const LONGEST: u64 = 1 << 20;
+const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// The networks of each file that was read, which the threads share.
 #[derive(Clone, Default)]
@@ -92,12 +92,12 @@ fn read(path: &Path) -> Result<Vec<u8>, Vec<String>> {
     let line = |why: String| vec![why];
     let mut text = Vec::new();
     let file = File::open(path).map_err(|why| line(format!("cannot be read: {why}")))?;
-    file.take(LONGEST + 1)
+    file.take(MAX_FILE_LEN + 1)
         .read_to_end(&mut text)
         .map_err(|why| line(format!("cannot be read: {why}")))?;
     match text.len() as u64 {
-        ..=LONGEST => Ok(text),
-        _ => Err(line(format!("has more than {LONGEST} bytes"))),
+        ..=MAX_FILE_LEN => Ok(text),
+        _ => Err(line(format!("has more than {MAX_FILE_LEN} bytes"))),
     }
 }
 

@@ -40,7 +40,7 @@ const DEFAULT_CONNECTIONS: usize = 100_000;
 const ADMIN_LIMITS: AdminLimits = AdminLimits {
     max_connections: 64,
     timeout: Duration::from_secs(5),
-    max_request_bytes: admin::LONGEST_HEAD,
+    max_request_bytes: admin::MAX_HEAD_LEN,
 };
 
 /// The line that is logged at the start of an app.

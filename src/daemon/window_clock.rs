@@ -8,7 +8,7 @@ use crate::policy::Windows;
 use crate::schedule::{Opening, Schedule};
 
 /// The longest interval at which the time of day is read, because it may be set.
-const LONGEST: Duration = Duration::from_secs(600);
+const MAX_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The schedules of an app, and their clock.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl WindowClock {
         let until = keep_awake_until.filter(|until| *until > unix);
         let changes = [keep_awake.changes_at(), no_wake.changes_at(), until];
         let change = changes.into_iter().flatten().min();
-        self.due = change.map(|change| at(change).min(now + LONGEST));
+        self.due = change.map(|change| at(change).min(now + MAX_INTERVAL));
         Some(Windows {
             schedule_end: end(keep_awake).map(at),
             annotation_end: until.map(at),

@@ -38,7 +38,7 @@ pub const MAX_PIPES: usize = 32;
 const PIPE_PERIOD: Duration = Duration::from_secs(60);
 
 /// The least capacity of a pipe that is worth two system calls.
-const LEAST_PIPE_BYTES: u32 = 64 * 1024;
+const MIN_PIPE_BYTES: u32 = 64 * 1024;
 
 /// A block of memory from the pool.
 pub type Block = Box<[u8; BLOCK_BYTES]>;
@@ -219,7 +219,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 fn make_pipe() -> io::Result<Pipe> {
     let pipe = Pipe::new(PIPE_BYTES as u32)?;
     match pipe.capacity() {
-        LEAST_PIPE_BYTES.. => Ok(pipe),
+        MIN_PIPE_BYTES.. => Ok(pipe),
         less => Err(io::Error::other(format!(
             "the kernel gives this user pipes of {less} bytes only (pipe-user-pages-soft)"
         ))),

@@ -34,7 +34,7 @@ const TRIAL_GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first pause after a round in which no address has accepted; it doubles.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest of these pauses.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The part of a connection that dials, and counts its dials.
 #[derive(Debug)]
@@ -228,7 +228,7 @@ impl Dialer {
     pub fn next_pause(&mut self) -> Duration {
         let doublings = u32::from(self.backoffs.min(7));
         self.backoffs = self.backoffs.saturating_add(1);
-        LONGEST_BACKOFF.min(FIRST_BACKOFF * (1 << doublings))
+        MAX_BACKOFF.min(FIRST_BACKOFF * (1 << doublings))
     }
 }
 

@@ -31,7 +31,7 @@ use crate::sys;
 const HELD_BYTES: u64 = 16 * 1024;
 
 /// The least receive buffer in bytes; the kernel raises smaller ones.
-const LEAST_BYTES: u64 = 8 * 1024;
+const MIN_BYTES: u64 = 8 * 1024;
 
 /// The initial receive buffer of a socket in bytes, with the kernel's defaults
 /// (`tcp_rmem`, tcp(7)).
@@ -49,7 +49,7 @@ const FIXED_BYTES: u64 = 24 << 20;
 const SOCKETS_BYTES: u64 = 8 * 1024;
 
 /// The least memory of a connection with bytes in its queues.
-const CONNECTION_BYTES: u64 = SOCKETS_BYTES + LEAST_BYTES;
+const CONNECTION_BYTES: u64 = SOCKETS_BYTES + MIN_BYTES;
 
 /// Bulk connections share one part in [`BULK_PART`] of the memory for queues.
 const BULK_PART: u64 = 32;
@@ -120,7 +120,7 @@ impl MemoryBudget {
     pub fn buffer_sizes(&mut self, open: usize, held: bool) -> BufferSizes {
         let share = self.room.map(|room| {
             self.set_divisor(open);
-            (room / QUEUES / self.divisor as u64).clamp(LEAST_BYTES, MAX_BYTES)
+            (room / QUEUES / self.divisor as u64).clamp(MIN_BYTES, MAX_BYTES)
         });
         let share = share.filter(|&share| share < DEFAULT_BYTES);
         let held = held.then_some(HELD_BYTES);
@@ -161,7 +161,7 @@ impl MemoryBudget {
     /// The share of each queue of a bulk connection.
     fn bulk_share(&self) -> Option<u64> {
         let share = self.room? / BULK_PART / self.bulk.max(1) as u64;
-        Some(share.clamp(LEAST_BYTES, MAX_BYTES))
+        Some(share.clamp(MIN_BYTES, MAX_BYTES))
     }
 
     /// Fits the socket buffers of a bulk connection to its share.

@@ -32,7 +32,7 @@ const KEEPALIVE_PROBES: u32 = 6;
 /// Where the kernel does not support that limit, it takes a quarter of an hour.
 /// `TCP_USER_TIMEOUT` cannot replace it: Linux applies that also to a peer that answers
 /// every probe with a zero window, which is a paused download.
-const LONGEST_REPEAT: Duration = Duration::from_secs(10);
+const MAX_REPEAT: Duration = Duration::from_secs(10);
 
 /// The time after the connect at which [`Socket::keep_alive`] is called for a backend's
 /// socket. Most connections have ended by then, which saves four system calls for each.
@@ -90,7 +90,7 @@ fn listen_on(address: SocketAddr, is_beside: bool) -> io::Result<TcpListener> {
         socket.set_reuse_port(true)?;
     }
     socket.set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE))?;
-    if let Err(why) = sys::cap_retransmission(&socket, LONGEST_REPEAT) {
+    if let Err(why) = sys::cap_retransmission(&socket, MAX_REPEAT) {
         debug!("peers that vanish owing acknowledgements are found out late: {why}");
     }
     socket.bind(&address.into())?;
@@ -184,7 +184,7 @@ impl Socket for TcpStream {
 
     fn keep_alive(&self) -> io::Result<()> {
         // A failure was logged once, for the listener.
-        let _ = sys::cap_retransmission(self, LONGEST_REPEAT);
+        let _ = sys::cap_retransmission(self, MAX_REPEAT);
         SockRef::from(self).set_tcp_keepalive(&keepalive(KEEPALIVE_IDLE - KEEPALIVE_AFTER))
     }
 

@@ -24,7 +24,7 @@ use crate::clock::Time;
 
 /// The longest pause between two routine requests, also if the server asks for a longer one:
 /// the app that it has asked keeps to that.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The pause between two that connections depend on.
 const PAUSE_DEPENDED_ON: Duration = Duration::from_millis(100);
 
@@ -84,7 +84,7 @@ impl Breaker {
         // Until it is answered, or has failed.
         let (next, pause) = match is_depended_on {
             true => (&mut open.next_depended_on, PAUSE_DEPENDED_ON),
-            false => (&mut open.next, LONGEST),
+            false => (&mut open.next, MAX_PAUSE),
         };
         if now < *next {
             let why = &open.why;
@@ -113,16 +113,16 @@ impl Breaker {
         if self.open.is_none() && is_new && self.failed.len() >= ENOUGH {
             self.open = Some(Open {
                 why: String::new(),
-                next: now + self.backoff.pause(LONGEST),
+                next: now + self.backoff.pause(MAX_PAUSE),
                 next_depended_on: now + PAUSE_DEPENDED_ON,
             });
         }
         if let Some(open) = &mut self.open {
             open.why = fault.why;
-            let retry_after = fault.retry_after.min(LONGEST);
+            let retry_after = fault.retry_after.min(MAX_PAUSE);
             match (is_depended_on, is_new) {
                 (true, _) => open.next_depended_on = now + PAUSE_DEPENDED_ON.max(retry_after),
-                (false, true) => open.next = now + self.backoff.pause(LONGEST).max(retry_after),
+                (false, true) => open.next = now + self.backoff.pause(MAX_PAUSE).max(retry_after),
                 (false, false) => open.next = now + PAUSE_TROUBLED,
             }
         }

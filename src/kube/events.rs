@@ -30,7 +30,7 @@ use crate::cluster::{Event, ObjectReference, cut};
 use crate::supervisor;
 
 /// The most Events that wait to be written. What comes then is not written.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// The pauses before an Event is tried again that had no answer.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
@@ -40,7 +40,7 @@ const CAP: u64 = 64 * 1024;
 
 /// The longest name of the reporting instance, in bytes (`ReportingInstanceLengthLimit` in
 /// `pkg/apis/core/validation/events.go`).
-const LONGEST_INSTANCE: usize = 128;
+const MAX_INSTANCE_LEN: usize = 128;
 
 /// Creates Events. Its clones are the same.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl EventRecorder {
         wall_clock: WallClock,
     ) -> EventRecorder {
         let instance = patch::writer(instance);
-        let instance = cut(&instance, LONGEST_INSTANCE);
+        let instance = cut(&instance, MAX_INSTANCE_LEN);
         EventRecorder {
             sender: Arc::new(Sender {
                 client,
@@ -104,7 +104,7 @@ impl EventRecorder {
         let mut state = lock(&self.state);
         // The caller of a shared Event records it again if it was not written: so it must not be
         // counted before there is room.
-        if event.is_shared && state.waiting.len() >= MOST_WAITING {
+        if event.is_shared && state.waiting.len() >= MAX_WAITING {
             return false;
         }
         let Some(write) = state.correlator.record(regarding, event, now, unix) else {
@@ -113,7 +113,7 @@ impl EventRecorder {
         };
         // The later one has the whole count.
         state.waiting.retain(|it| it.name != write.name);
-        if state.waiting.len() >= MOST_WAITING {
+        if state.waiting.len() >= MAX_WAITING {
             debug!("no Event is written, because so many wait");
             return false;
         }

@@ -28,13 +28,13 @@ const VERSIONS: [&str; 2] = [
     "client.authentication.k8s.io/v1beta1",
 ];
 /// The timeout of a run. A command that calls a cloud API takes a second or two.
-const LONGEST_RUN: Duration = Duration::from_secs(30);
+const MAX_RUN: Duration = Duration::from_secs(30);
 /// The interval at which the exit of a command is polled while its output stays open.
 const TICK: Duration = Duration::from_millis(20);
 /// The most bytes that it may print to stdout.
-const MOST_OUTPUT: usize = 256 * 1024;
+const MAX_OUTPUT: usize = 256 * 1024;
 /// The most bytes of its stderr that are kept.
-const MOST_STDERR: usize = 4 * 1024;
+const MAX_STDERR: usize = 4 * 1024;
 
 /// A command, ready to be run. Has no `Debug`: its environment may have secrets.
 #[derive(Clone)]
@@ -111,7 +111,7 @@ impl Plugin {
             version: version.to_owned(),
             install_hint: config.install_hint.clone(),
             info: info.to_string(),
-            longest: LONGEST_RUN,
+            longest: MAX_RUN,
         })
     }
 
@@ -221,11 +221,11 @@ impl Run {
         }
         if ready[1] {
             self.stderr.take_some()?;
-            self.stderr.bytes.truncate(MOST_STDERR);
+            self.stderr.bytes.truncate(MAX_STDERR);
         }
-        if self.stdout.bytes.len() > MOST_OUTPUT {
+        if self.stdout.bytes.len() > MAX_OUTPUT {
             Err(format!(
-                "it prints more than {MOST_OUTPUT} bytes and was killed"
+                "it prints more than {MAX_OUTPUT} bytes and was killed"
             ))
         } else {
             Ok(ready.contains(&true))

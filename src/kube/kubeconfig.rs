@@ -16,7 +16,7 @@ use super::text::printable;
 
 /// The largest file, in bytes: some eight hundred clusters with their
 /// certificates.
-const LARGEST_FILE: u64 = 2 * 1024 * 1024;
+const MAX_FILE_LEN: u64 = 2 * 1024 * 1024;
 
 /// The merged content of kubeconfig files. Has no `Debug`: it holds tokens and
 /// keys.
@@ -151,10 +151,10 @@ impl Kubeconfig {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let file = std::fs::File::open(path)?;
-    file.take(LARGEST_FILE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LARGEST_FILE {
+    file.take(MAX_FILE_LEN + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_FILE_LEN {
         return Err(io::Error::other(format!(
-            "larger than {LARGEST_FILE} bytes"
+            "larger than {MAX_FILE_LEN} bytes"
         )));
     }
     Ok(text)

@@ -131,7 +131,7 @@ pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};
 pub use events::EventRecorder;
 pub use requests::{Reaction, Requests, Verb};
-pub use selected_service::{LONGEST_ANNOTATIONS, SelectedService};
+pub use selected_service::{MAX_ANNOTATIONS_LEN, SelectedService};
 pub use service_reflector::{ServiceWatch, ServicesReport};
 pub use webhook::{Webhook, Webhooks};
 

@@ -13,9 +13,9 @@ const ITEMS: u32 = 64;
 /// The largest page, in bytes.
 pub(super) const PAGE_BODY: u64 = 4 * 1024 * 1024;
 /// The most requests for one list: 6.4 million endpoints in full slices of a hundred.
-const MOST_REQUESTS: u32 = 1000;
+const MAX_REQUESTS: u32 = 1000;
 /// The most times that a list begins again because its token has expired.
-const MOST_RESTARTS: u32 = 3;
+const MAX_RESTARTS: u32 = 3;
 
 /// The progress of a list.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Pages {
     /// Counts a request; returns false if there were too many.
     pub(super) fn may_ask(&mut self) -> bool {
         self.requests += 1;
-        self.requests <= MOST_REQUESTS
+        self.requests <= MAX_REQUESTS
     }
 
     /// Whether the first page is next. If the list has begun again, the pages before must be
@@ -78,7 +78,7 @@ impl Pages {
         let restarts = !self.is_first() && matches!(status, 400 | 410);
         self.restarts += u32::from(restarts);
         self.token.clear();
-        restarts && self.restarts <= MOST_RESTARTS
+        restarts && self.restarts <= MAX_RESTARTS
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
                     break;
                 }
             }
-            prop_assert!(asked <= MOST_REQUESTS);
+            prop_assert!(asked <= MAX_REQUESTS);
         }
     }
 }

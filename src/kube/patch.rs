@@ -8,7 +8,7 @@ use crate::cluster::{Renewal, ResourceVersion};
 use crate::duration;
 
 /// The longest name of a pod, in characters: a DNS subdomain.
-const LONGEST_WRITER: usize = 253;
+const MAX_WRITER_LEN: usize = 253;
 
 /// The body of a PATCH, and which kind of patch it is.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub(super) fn writer(name: &str) -> String {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' => char,
         _ => '-',
     };
-    let name: String = name.chars().take(LONGEST_WRITER).map(plain).collect();
+    let name: String = name.chars().take(MAX_WRITER_LEN).map(plain).collect();
     if name.is_empty() {
         return "zpa".to_owned();
     }
@@ -237,6 +237,6 @@ mod tests {
         ] {
             assert_eq!(writer(name), expected, "{name:?}");
         }
-        assert_eq!(writer(&"é".repeat(10_000)).len(), LONGEST_WRITER);
+        assert_eq!(writer(&"é".repeat(10_000)).len(), MAX_WRITER_LEN);
     }
 }

@@ -13,7 +13,7 @@ use super::text::printable;
 /// The largest body of a reply that reports an error, in bytes.
 pub(super) const ERROR_BODY: u64 = 64 * 1024;
 /// The longest `Retry-After` that is accepted.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A reply with its complete body.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ fn read_all(mut body: impl Read) -> std::io::Result<Vec<u8>> {
 pub(super) fn retry_after(reply: &Response<Body>) -> Option<Duration> {
     let value = reply.headers().get(RETRY_AFTER)?.to_str().ok()?;
     let seconds = value.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
 /// Whether a body has met the limit that [`whole`] has set.

@@ -21,7 +21,7 @@ pub(super) const PREVIOUS_CONDITION: &str = "zero-pod-autoscaler/PreviousReplica
 pub(super) const PREVIOUS_ANNOTATION: &str = "zero-pod-autoscaler/previous-replicas";
 
 /// The most replicas that an object can have: the field is an `int32`.
-const MOST_REPLICAS: u32 = i32::MAX as u32;
+const MAX_REPLICAS: u32 = i32::MAX as u32;
 
 /// The position of the duration among the words of a lease token.
 const TTL_WORD: usize = 2;
@@ -29,11 +29,11 @@ const TTL_WORD: usize = 2;
 const SLEEP_WORD: usize = 3;
 /// The longest time for which a lease is respected, whatever its token states: everybody who
 /// may write the status could keep the app awake for ever.
-const LONGEST_LEASE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_LEASE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How many characters of the annotation that orders a wake are compared: an annotation may
 /// have 256 KiB.
-const LONGEST_WAKE_VALUE: usize = 100;
+const MAX_WAKE_VALUE_LEN: usize = 100;
 
 /// A Scale or a scale target; both have the same names for these fields.
 #[derive(Debug, Deserialize)]
@@ -124,7 +124,7 @@ fn previous_replicas(object: &Scalable) -> Option<u32> {
     let texts = [condition, annotation].into_iter().flatten();
     let counts = texts.filter_map(|text| text.parse().ok());
     counts
-        .filter(|count| (1..=MOST_REPLICAS).contains(count))
+        .filter(|count| (1..=MAX_REPLICAS).contains(count))
         .max()
 }
 
@@ -147,7 +147,7 @@ fn overrides(object: &Scalable) -> AnnotationOverrides {
     AnnotationOverrides {
         is_paused: pause == Some("true"),
         keep_awake_until,
-        wake: wake.map(|wake| wake.chars().take(LONGEST_WAKE_VALUE).collect()),
+        wake: wake.map(|wake| wake.chars().take(MAX_WAKE_VALUE_LEN).collect()),
         invalid,
     }
 }
@@ -225,7 +225,7 @@ fn is_final_renewal(texts: LeaseTexts<'_>) -> bool {
 fn ttl(texts: LeaseTexts<'_>) -> Option<Duration> {
     let ttl = |text: &str| {
         let word = text.split(' ').nth(TTL_WORD)?;
-        Some(duration::parse(word).ok()?.min(LONGEST_LEASE_TTL))
+        Some(duration::parse(word).ok()?.min(MAX_LEASE_TTL))
     };
     texts.into_iter().filter_map(ttl).max()
 }
@@ -347,7 +347,7 @@ mod tests {
             ("zpa-a 3f2a 30s", "zpa-b 1 5m", seconds(300)),
             ("zpa-a 3f2a 30", "", seconds(30)),
             ("zpa-a 3f2a soon", "zpa-b 1 -5s", None),
-            ("zpa-a 3f2a 2540400h", "", Some(LONGEST_LEASE_TTL)),
+            ("zpa-a 3f2a 2540400h", "", Some(MAX_LEASE_TTL)),
         ] {
             let body = json!({
                 "kind": "Deployment",
@@ -467,7 +467,7 @@ mod tests {
             assert_eq!(ordered(annotations.clone()), Some(orders), "{annotations}");
         }
         let long = ordered(wake(&"x".repeat(1000))).unwrap();
-        assert_eq!(long.wake.unwrap().len(), LONGEST_WAKE_VALUE);
+        assert_eq!(long.wake.unwrap().len(), MAX_WAKE_VALUE_LEN);
         let scale = scale(&recorded_body("17-scale-get-current")).unwrap();
         assert_eq!(
             scale.overrides, None,

@@ -12,7 +12,7 @@ use crate::workload::ANNOTATION_PREFIX;
 
 /// The most bytes that the annotations of a Service may have, names and values together. A
 /// Service may have 256 KiB of them, and whoever may write one must not fill the memory.
-pub const LONGEST_ANNOTATIONS: usize = 8 * 1024;
+pub const MAX_ANNOTATIONS_LEN: usize = 8 * 1024;
 
 /// A Service that is selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct SelectedService {
     /// whole seconds.
     pub created: String,
     /// The annotations that begin with [`ANNOTATION_PREFIX`], without it; `None` if they have more than
-    /// [`LONGEST_ANNOTATIONS`].
+    /// [`MAX_ANNOTATIONS_LEN`].
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -68,7 +68,7 @@ fn ours(annotations: BTreeMap<String, String>) -> Option<BTreeMap<String, String
     });
     let ours: BTreeMap<String, String> = ours.collect();
     let bytes: usize = ours.iter().map(|(k, v)| k.len() + v.len()).sum();
-    (bytes <= LONGEST_ANNOTATIONS).then_some(ours)
+    (bytes <= MAX_ANNOTATIONS_LEN).then_some(ours)
 }
 
 /// The Services of a whole list.
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn annotations_that_are_too_long_are_not_kept() {
         let mut store = SelectedServices::default();
-        let long = "x".repeat(LONGEST_ANNOTATIONS);
+        let long = "x".repeat(MAX_ANNOTATIONS_LEN);
         let metadata = json!({ "name": "shop",
             "annotations": { "zero-pod-autoscaler/listen": long } });
         store.apply(&line("ADDED", &metadata)).unwrap();

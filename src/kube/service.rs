@@ -15,7 +15,7 @@ const DEFAULT_AFFINITY: u64 = 10_800;
 
 /// The longest timeout, in seconds (`MaxClientIPServiceAffinitySeconds` in
 /// `pkg/apis/core/validation`).
-const LONGEST_AFFINITY: u64 = 86_400;
+const MAX_AFFINITY: u64 = 86_400;
 
 /// The parts of a Service that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) fn session_affinity(service: &Service) -> Option<Duration> {
     let seconds = config.and_then(|it| it.client_ip.as_ref()?.timeout_seconds);
     let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let seconds = seconds.filter(|seconds| *seconds > 0);
-    let seconds = seconds.unwrap_or(DEFAULT_AFFINITY).min(LONGEST_AFFINITY);
+    let seconds = seconds.unwrap_or(DEFAULT_AFFINITY).min(MAX_AFFINITY);
     Some(Duration::from_secs(seconds))
 }
 

@@ -3,13 +3,13 @@
 use log::Level;
 
 /// The longest piece of foreign text in a line, in characters.
-const LONGEST: usize = 500;
+const MAX_LEN: usize = 500;
 
 /// Escapes the control characters of `text`, so that it can neither pretend to be another
 /// line nor send commands to a terminal, and truncates it.
 pub(super) fn printable(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len().min(LONGEST));
-    for char in text.trim().chars().take(LONGEST) {
+    let mut clean = String::with_capacity(text.len().min(MAX_LEN));
+    for char in text.trim().chars().take(MAX_LEN) {
         if char.is_control() {
             clean.extend(char.escape_default());
         } else {
@@ -63,6 +63,6 @@ mod tests {
             printable("a\nb\u{1b}[31m\u{85}ü"),
             "a\\nb\\u{1b}[31m\\u{85}ü"
         );
-        assert_eq!(printable(&"x".repeat(10_000)).len(), LONGEST);
+        assert_eq!(printable(&"x".repeat(10_000)).len(), MAX_LEN);
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::clock::Time;
 
 /// The least gap between two actions.
-const SHORTEST_GAP: Duration = Duration::from_secs(1);
+const MIN_GAP: Duration = Duration::from_secs(1);
 /// The gap at which doubling stops.
-const LONGEST_GAP: Duration = Duration::from_secs(16);
+const MAX_GAP: Duration = Duration::from_secs(16);
 
 /// Allows an action once a second at most, and less often while the requests continue: the
 /// gap doubles to 16 s, and falls back to 1 s after four gaps without an action.
@@ -20,10 +20,10 @@ impl Throttle {
     /// Whether the action is allowed now. If so, it counts as done.
     pub(super) fn allow(&mut self, now: Time) -> bool {
         let gap = match self.last {
-            None => SHORTEST_GAP,
+            None => MIN_GAP,
             Some((at, gap)) if now.since(at) < gap => return false,
-            Some((at, gap)) if now.since(at) < gap * 4 => (gap * 2).min(LONGEST_GAP),
-            Some(_) => SHORTEST_GAP,
+            Some((at, gap)) if now.since(at) < gap * 4 => (gap * 2).min(MAX_GAP),
+            Some(_) => MIN_GAP,
         };
         self.last = Some((now, gap));
         true

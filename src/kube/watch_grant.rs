@@ -66,7 +66,7 @@ impl WatchGrant {
         let longest = if confirmed {
             RETRY_LAST
         } else {
-            refusal::LONGEST_PAUSE
+            refusal::MAX_PAUSE
         };
         Refused {
             pause: self.backoff.pause(longest).max(RETRY_FIRST),

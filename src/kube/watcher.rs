@@ -28,7 +28,7 @@ use crate::clock::Time;
 
 /// The longest line of a watch, in bytes. A full slice of a hundred endpoints has 40 KiB, and
 /// etcd stores at most 1.5 MiB for an object.
-pub(super) const LONGEST_LINE: usize = 2 * 1024 * 1024;
+pub(super) const MAX_LINE_LEN: usize = 2 * 1024 * 1024;
 /// The `timeoutSeconds` of a watch, less up to a tenth at random. The server's default is 30
 /// minutes or more, but a load balancer may end a watch earlier.
 const WATCH: Duration = Duration::from_secs(300);
@@ -38,7 +38,7 @@ const STEADY: Duration = Duration::from_secs(10);
 /// The longest pause while connections wait for what is watched.
 pub(super) const PAUSE_WAITING: Duration = Duration::from_secs(1);
 /// The longest `Retry-After` that is honoured while connections wait for what is watched.
-const LONGEST_WAITING: Duration = Duration::from_secs(5);
+const MAX_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// The state of the list-and-watch.
 #[derive(Debug)]
@@ -194,7 +194,7 @@ impl Watcher {
     /// Pauses for that time, which the server may have asked for; at most for 5 s while
     /// connections wait.
     pub(super) fn pause(&mut self, pause: Duration, now: Time) {
-        self.pause_for(pause, LONGEST_WAITING, now);
+        self.pause_for(pause, MAX_PAUSE_WAITING, now);
     }
 
     fn pause_for(&mut self, pause: Duration, at_most_if_waiting: Duration, now: Time) {
@@ -254,7 +254,7 @@ impl Watcher {
         self.state = State::Empty;
         let outcome = self.failed(answer, now);
         if let WatcherOutcome::Failed(_) = outcome {
-            self.back_off(backoff::LONGEST, now);
+            self.back_off(backoff::MAX_PAUSE, now);
         }
         outcome
     }
@@ -265,7 +265,7 @@ impl Watcher {
         };
         self.state = State::Watching {
             version: version.clone(),
-            lines: Lines::new(LONGEST_LINE),
+            lines: Lines::new(MAX_LINE_LEN),
             since: now,
             asked: self.watch,
         };
@@ -367,7 +367,7 @@ impl Watcher {
     }
 
     fn watch_pause(&mut self, now: Time) {
-        let pause = self.watch_backoff.pause(backoff::LONGEST);
+        let pause = self.watch_backoff.pause(backoff::MAX_PAUSE);
         self.pause_for(pause, PAUSE_WAITING, now);
     }
 }
@@ -381,7 +381,7 @@ fn list(pages: &Pages) -> WatcherAction {
 
 impl From<TooLong> for String {
     fn from(_: TooLong) -> Self {
-        format!("a line of more than {LONGEST_LINE} bytes")
+        format!("a line of more than {MAX_LINE_LEN} bytes")
     }
 }
 

@@ -56,7 +56,7 @@ const REST: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest pause that a receiver may ask for with `Retry-After`.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Posts events. All apps of a process share it.
 pub struct Webhooks {
@@ -330,7 +330,7 @@ impl Shared {
         let given_up = match again {
             None => Some(item.content),
             Some(least) => {
-                let least = least.min(LONGEST_PAUSE);
+                let least = least.min(MAX_PAUSE);
                 lock(&self.state).outbox.retry(item, least, (self.clock)())
             }
         };

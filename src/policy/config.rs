@@ -25,7 +25,7 @@ pub(super) const POLLS_PER_TTL: u32 = 5;
 pub const POLL_WATCHED: Duration = Duration::from_secs(30);
 
 /// The least number of reads in a TTL with a watch: twice as many as
-/// [`LONGEST_GAP`](super::seen::LONGEST_GAP) requires, so that one slow reply does not
+/// [`MAX_GAP`](super::seen::MAX_GAP) requires, so that one slow reply does not
 /// make a sleep later.
 pub(super) const POLLS_PER_TTL_WATCHED: u32 = 4;
 
@@ -36,10 +36,10 @@ pub const POLL_AMONG_APPS: Duration = Duration::from_millis(2400);
 /// The longest pause between two attempts at a refused request, while no connection waits. A
 /// permission comes back when an API server has started, or an operator grants it; until then
 /// the proxy may be unready.
-pub const POLL_FORBIDDEN: Duration = refusal::LONGEST_PAUSE;
+pub const POLL_FORBIDDEN: Duration = refusal::MAX_PAUSE;
 
 /// The timeout of a reply, and the longest pause between two attempts, while connections wait.
-pub const LONGEST_PAUSE_WAITING: Duration = Duration::from_secs(5);
+pub const MAX_PAUSE_WAITING: Duration = Duration::from_secs(5);
 
 /// The configuration of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

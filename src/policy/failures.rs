@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Policy;
-use super::config::{LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
+use super::config::{MAX_PAUSE_WAITING, POLL_FORBIDDEN};
 use super::permission::retry_after;
 use super::phase::Phase;
 use crate::backoff;
@@ -57,8 +57,8 @@ impl Policy {
         let longest = match self.connections.open {
             // The gate is open without a lease until one can be renewed.
             0 if self.lease.store().is_none() => POLL_FORBIDDEN,
-            0 => backoff::LONGEST,
-            _ => LONGEST_PAUSE_WAITING.min(self.config.idle_ttl / 4),
+            0 => backoff::MAX_PAUSE,
+            _ => MAX_PAUSE_WAITING.min(self.config.idle_ttl / 4),
         };
         let at_least = match failure {
             Outcome::Forbidden => return self.lease.on_forbidden(store, longest, now),
@@ -117,8 +117,8 @@ impl Policy {
     fn longest_pause(&self, failure: &Outcome) -> Duration {
         match (self.connections.waiting, failure) {
             (0, Outcome::Forbidden | Outcome::Unauthorized) => POLL_FORBIDDEN,
-            (0, _) => backoff::LONGEST,
-            _ => LONGEST_PAUSE_WAITING,
+            (0, _) => backoff::MAX_PAUSE,
+            _ => MAX_PAUSE_WAITING,
         }
     }
 

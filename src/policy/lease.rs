@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::config::{Config, LONGEST_PAUSE_WAITING, POLL_FORBIDDEN};
+use super::config::{Config, MAX_PAUSE_WAITING, POLL_FORBIDDEN};
 use super::permission::{PermissionState, retry_after};
 use crate::backoff::Backoff;
 use crate::clock::Time;
@@ -27,7 +27,7 @@ pub const FAIL_OPEN_AFTER: Duration = Duration::from_secs(2);
 /// The longest delay with which the event loop notices that [`FAIL_OPEN_AFTER`] has passed. After
 /// a longer one the process did not run (SIGSTOP, suspend, starvation), and the reply may have come
 /// meanwhile.
-const LONGEST_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_millis(200);
 
 /// The most renewals of a proxy in a TTL, not counting those that fail and those of a hidden
 /// lease ([`Lease::on_hidden`]).
@@ -209,7 +209,7 @@ impl Lease {
             self.waiting_since = None;
         } else if waiting {
             self.waiting_since.get_or_insert(now);
-            self.earliest = self.earliest.min(now + LONGEST_PAUSE_WAITING);
+            self.earliest = self.earliest.min(now + MAX_PAUSE_WAITING);
             self.retry_by(self.sent_at + FAIL_OPEN_AFTER);
         }
     }
@@ -217,10 +217,7 @@ impl Lease {
     /// Starts [`FAIL_OPEN_AFTER`] again if this process did not run when it ended: then the
     /// process has stalled, and not the API server.
     pub fn restart_after_stall(&mut self, now: Time) {
-        if self
-            .fails_open_at()
-            .is_some_and(|at| now > at + LONGEST_DELAY)
-        {
+        if self.fails_open_at().is_some_and(|at| now > at + MAX_DELAY) {
             self.waiting_since = Some(now);
         }
     }
@@ -320,7 +317,7 @@ impl Lease {
     /// `longest` the longest pause.
     pub fn on_failed(&mut self, retry_after: Duration, longest: Duration, now: Time) {
         let retry_after = if self.has_waiting {
-            retry_after.min(LONGEST_PAUSE_WAITING)
+            retry_after.min(MAX_PAUSE_WAITING)
         } else {
             retry_after
         };

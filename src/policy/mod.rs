@@ -127,8 +127,7 @@ use std::time::Duration;
 
 pub use self::command::{Change, Command, WakeDelay, WakeReason};
 pub use self::config::{
-    Config, LONGEST_PAUSE_WAITING, POLL, POLL_AMONG_APPS, POLL_FORBIDDEN, POLL_STARTING,
-    POLL_WATCHED,
+    Config, MAX_PAUSE_WAITING, POLL, POLL_AMONG_APPS, POLL_FORBIDDEN, POLL_STARTING, POLL_WATCHED,
 };
 use self::lease::Lease;
 pub use self::overrides::Windows;
@@ -426,7 +425,7 @@ impl Policy {
         if connections.waiting > 0 && before.waiting == 0 && !self.gate_open(now) {
             // A pause is shortened now that connections wait, also one that the server has
             // asked for.
-            self.due = self.due.min(now + LONGEST_PAUSE_WAITING);
+            self.due = self.due.min(now + MAX_PAUSE_WAITING);
         }
         if had_some || connections.open > 0 {
             self.would_sleep = false;

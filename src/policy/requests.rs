@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::command::Command;
-use super::config::{LONGEST_PAUSE_WAITING, POLLS_PER_TTL, POLLS_PER_TTL_WATCHED};
+use super::config::{MAX_PAUSE_WAITING, POLLS_PER_TTL, POLLS_PER_TTL_WATCHED};
 use super::phase::Phase;
 use super::seen::{POLLS_AFTER_FAILURE, RENEWALS_PER_SHORTER_TTL};
 use crate::clock::Time;
@@ -91,7 +91,7 @@ impl Policy {
     /// When the request in flight is given up, if connections wait.
     pub(super) fn gives_up_at(&self) -> Option<Time> {
         let in_flight = self.in_flight.as_ref()?;
-        (self.connections.waiting > 0).then_some(in_flight.sent + LONGEST_PAUSE_WAITING)
+        (self.connections.waiting > 0).then_some(in_flight.sent + MAX_PAUSE_WAITING)
     }
 
     /// Gives up the request in flight if connections have waited for it too long; returns whether

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::config::{Config, LONGEST_PAUSE_WAITING};
+use super::config::{Config, MAX_PAUSE_WAITING};
 use crate::clock::Time;
 use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 
@@ -14,19 +14,19 @@ use crate::cluster::{LeaseToken, ResourceVersion, Scale};
 ///
 /// [`Lease::renew_interval`]: super::lease::Lease::renew_interval
 /// [`Lease::duration`]: super::lease::Lease::duration
-pub(super) const LONGEST_GAP: u32 = 2;
+pub(super) const MAX_GAP: u32 = 2;
 
 /// The number of polls between a failed request and a sleep. If the API server was out of
 /// reach for all proxies, another proxy may have got a connection under a lease that has
 /// expired meanwhile. That proxy tries at least every
-/// [`LONGEST_PAUSE_WAITING`](super::config::LONGEST_PAUSE_WAITING), and must have time to renew
+/// [`MAX_PAUSE_WAITING`](super::config::MAX_PAUSE_WAITING), and must have time to renew
 /// it.
 pub(super) const POLLS_AFTER_FAILURE: u32 = 2;
 
 /// The time between an outage of the API server and a sleep at least, even where the TTL is
 /// shorter: the other proxies, whose TTLs may be longer, try to renew at least every
-/// [`LONGEST_PAUSE_WAITING`].
-const AFTER_OUTAGE: Duration = LONGEST_PAUSE_WAITING.saturating_mul(2);
+/// [`MAX_PAUSE_WAITING`].
+const AFTER_OUTAGE: Duration = MAX_PAUSE_WAITING.saturating_mul(2);
 
 /// How long a TTL that differs from this proxy's is remembered after it was last seen, in
 /// multiples of the longer one: renewals of a longer lease may be hidden for a while by those
@@ -75,7 +75,7 @@ impl Seen {
         config: &Config,
         now: Time,
     ) -> Seen {
-        let longest_gap = config.idle_ttl / LONGEST_GAP;
+        let longest_gap = config.idle_ttl / MAX_GAP;
         let is_gap = |seen: &Seen| now.since(seen.last) > longest_gap;
         let after = |pause| now + pause - config.idle_ttl;
         let since = match &before {

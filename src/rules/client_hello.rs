@@ -11,14 +11,14 @@ use rustls::server::Acceptor;
 
 /// The longest ClientHello that is read, in bytes, with the headers of its records. Those of
 /// browsers have about 2 KiB, with a key share that withstands quantum computers.
-pub const LONGEST: usize = 16 * 1024;
+pub const MAX_LEN: usize = 16 * 1024;
 
 /// The header of a record: type, version, length (RFC 8446, 5.1).
 const RECORD_HEADER: usize = 5;
 /// The header of a handshake message: type, length in three bytes (RFC 8446, 4).
 const MESSAGE_HEADER: usize = 4;
 /// The most bytes of a record in plaintext (RFC 8446, 5.1).
-const LONGEST_RECORD: usize = 1 << 14;
+const MAX_RECORD_LEN: usize = 1 << 14;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 
@@ -44,7 +44,7 @@ pub enum Refusal {
     NotTls,
     /// rustls does not read the ClientHello, and would send this alert.
     Malformed(u8),
-    /// The ClientHello has more than [`LONGEST`] bytes.
+    /// The ClientHello has more than [`MAX_LEN`] bytes.
     TooLong,
     /// The ClientHello did not come in time.
     TooLate,
@@ -155,7 +155,7 @@ fn extent(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
             }
             _ => MESSAGE_HEADER,
         };
-        if at.max(message) > LONGEST {
+        if at.max(message) > MAX_LEN {
             return Err(Refusal::TooLong);
         }
         if bytes.len() < at {
@@ -182,7 +182,7 @@ fn record(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         return Ok(None);
     };
     match usize::from(u16::from_be_bytes([high, low])) {
-        len @ 1..=LONGEST_RECORD => Ok(Some(len)),
+        len @ 1..=MAX_RECORD_LEN => Ok(Some(len)),
         _ => Err(Refusal::NotTls),
     }
 }

@@ -13,10 +13,10 @@ use std::str::FromStr;
 
 /// The longest header that is read, in bytes. TLVs may make a header 64 KiB long; those
 /// of the load balancers in use take a few hundred bytes, a client's certificate included.
-pub const LONGEST: usize = 4096;
+pub const MAX_LEN: usize = 4096;
 
 /// The longest header of version 1, its line feed included.
-const LONGEST_V1: usize = 107;
+const MAX_V1_LEN: usize = 107;
 const START_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length.
@@ -124,9 +124,9 @@ fn is_start(bytes: &[u8], start: &[u8]) -> bool {
 type Found = Result<Option<(Header, usize)>, &'static str>;
 
 fn parse_v1(bytes: &[u8]) -> Found {
-    let head = &bytes[..bytes.len().min(LONGEST_V1)];
+    let head = &bytes[..bytes.len().min(MAX_V1_LEN)];
     let Some(end) = head.windows(2).position(|pair| pair == b"\r\n") else {
-        return match bytes.len() < LONGEST_V1 {
+        return match bytes.len() < MAX_V1_LEN {
             true => Ok(None),
             false => Err("has no end within the 107 bytes of version 1"),
         };
@@ -180,7 +180,7 @@ fn parse_v2(bytes: &[u8]) -> Found {
         return Ok(None);
     };
     let len = FIXED_V2 + usize::from(u16::from_be_bytes([high, low]));
-    if len > LONGEST {
+    if len > MAX_LEN {
         return Err("is longer than 4096 bytes");
     }
     let Some(all) = bytes.get(..len) else {

@@ -11,14 +11,14 @@ use super::client_hello::{self, Hello, Refusal};
 use super::proxy_protocol::{self, Parsed};
 
 /// The most bytes that are peeked at: a PROXY header, and a ClientHello.
-pub const MAX_PEEK: usize = proxy_protocol::LONGEST + client_hello::LONGEST;
+pub const MAX_PEEK: usize = proxy_protocol::MAX_LEN + client_hello::MAX_LEN;
 
 /// The most names of an app.
-const MOST: usize = 256;
+const MAX_NAMES: usize = 256;
 
 /// The longest name, and the longest label of one (RFC 1035, 2.3.4; the length octets left out).
-const LONGEST_NAME: usize = 253;
-const LONGEST_LABEL: usize = 63;
+const MAX_NAME_LEN: usize = 253;
+const MAX_LABEL_LEN: usize = 63;
 
 /// A name of an app.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +70,8 @@ fn host(text: &str) -> Result<String, String> {
     if name.contains('*') {
         return Err("has a * that is not its first label; that is where one may be".to_owned());
     }
-    if name.len() > LONGEST_NAME {
-        return Err(format!("is longer than {LONGEST_NAME} characters"));
+    if name.len() > MAX_NAME_LEN {
+        return Err(format!("is longer than {MAX_NAME_LEN} characters"));
     }
     name.split('.').try_for_each(check_label)?;
     let last = name.rsplit('.').next().unwrap_or_default();
@@ -92,12 +92,12 @@ fn check_label(label: &str) -> Result<(), String> {
     }
     match label.len() {
         0 => Err("has an empty label".to_owned()),
-        1..=LONGEST_LABEL if label.starts_with('-') || label.ends_with('-') => {
+        1..=MAX_LABEL_LEN if label.starts_with('-') || label.ends_with('-') => {
             Err("has a label that begins or ends with a hyphen".to_owned())
         }
-        1..=LONGEST_LABEL => Ok(()),
+        1..=MAX_LABEL_LEN => Ok(()),
         _ => Err(format!(
-            "has a label of more than {LONGEST_LABEL} characters"
+            "has a label of more than {MAX_LABEL_LEN} characters"
         )),
     }
 }
@@ -155,8 +155,8 @@ impl ServerNames {
 
     fn checked(self) -> Result<ServerNames, String> {
         match self.names.len() {
-            0..=MOST => Ok(self),
-            len => Err(format!("has {len} names, and an app may have {MOST}")),
+            0..=MAX_NAMES => Ok(self),
+            len => Err(format!("has {len} names, and an app may have {MAX_NAMES}")),
         }
     }
 }

@@ -21,7 +21,7 @@ pub const LISTEN: &str = "listen";
 
 /// The most errors that are reported of one Service: whoever may annotate many of them could
 /// have the proxy keep a hundred bytes for each two that they write.
-const MOST_ERRORS: usize = 10;
+const MAX_ERRORS: usize = 10;
 
 /// The annotation that names what is scaled; the setting of that name is another one.
 const TARGET: &str = "target";
@@ -78,7 +78,7 @@ impl Settings {
         for (name, value) in annotations {
             take(&mut raw, name, value);
         }
-        let settings = resolve(raw).map_err(|errors| errors.shortened(MOST_ERRORS))?;
+        let settings = resolve(raw).map_err(|errors| errors.shortened(MAX_ERRORS))?;
         let rules = &settings.rules;
         let files = &rules.sources.files;
         let names_file = [

@@ -16,13 +16,13 @@ use super::{Errors, Origin, Settings, TARGETS, help, resolve};
 use crate::workload::Dialect;
 
 /// The longest list. A ConfigMap has at most as many bytes.
-pub const LONGEST: usize = 1 << 20;
+pub const MAX_LIST_LEN: usize = 1 << 20;
 
 /// The most apps of a list.
-pub const MOST: usize = 4096;
+pub const MAX_APPS: usize = 4096;
 
 /// The most errors that are reported of one list.
-const MOST_ERRORS: usize = 100;
+const MAX_ERRORS: usize = 100;
 
 /// The settings that one app alone can have: beside a list they are no default.
 pub(super) const OF_ONE_APP: [&str; 6] = [
@@ -120,7 +120,7 @@ impl Settings {
         }
         errors.extend(clashes(&apps, self.admin_listen));
         if !errors.is_empty() {
-            return Err(Errors(errors).shortened(MOST_ERRORS));
+            return Err(Errors(errors).shortened(MAX_ERRORS));
         }
         Ok(apps.into_iter().map(|(_, app)| app).collect())
     }
@@ -141,15 +141,15 @@ impl Settings {
 }
 
 fn entries(text: &[u8]) -> Result<Vec<Json>, Errors> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_LIST_LEN {
         let size = text.len();
         return Err(Errors(vec![format!(
-            "the list has {size} bytes, and may have {LONGEST}"
+            "the list has {size} bytes, and may have {MAX_LIST_LEN}"
         )]));
     }
     match serde_json::from_slice(text) {
-        Ok(Json::List(entries)) if entries.len() > MOST => Err(Errors(vec![format!(
-            "the list has {} apps, and may have {MOST}",
+        Ok(Json::List(entries)) if entries.len() > MAX_APPS => Err(Errors(vec![format!(
+            "the list has {} apps, and may have {MAX_APPS}",
             entries.len()
         )])),
         Ok(Json::List(entries)) => Ok(entries),

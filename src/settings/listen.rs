@@ -9,7 +9,7 @@ use crate::address::digits;
 use crate::cluster::PortRef;
 
 /// How many listeners one app may have.
-const MOST: usize = 64;
+const MAX_LISTENERS: usize = 64;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Listener>, String> {
         }]);
     }
     let listeners: Vec<Listener> = text.split(',').map(entry).collect::<Result<_, _>>()?;
-    if listeners.len() > MOST {
-        return Err(format!("has more than {MOST} addresses"));
+    if listeners.len() > MAX_LISTENERS {
+        return Err(format!("has more than {MAX_LISTENERS} addresses"));
     }
     for (index, listener) in listeners.iter().enumerate() {
         check_unique(listener, &listeners[..index])?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Beyond that many, descriptors are not counted one by one: it would keep the caller from
 /// its work for milliseconds.
-const MOST_COUNTED: usize = 1024;
+const MAX_COUNTED: usize = 1024;
 
 /// What the process uses. What cannot be read is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,10 +68,10 @@ fn open_descriptors() -> Option<u64> {
     }
     let counted = fs::read_dir("/proc/self/fd")
         .ok()?
-        .take(MOST_COUNTED)
+        .take(MAX_COUNTED)
         .count();
     // One of them is the directory itself.
-    (counted < MOST_COUNTED).then_some(counted as u64 - 1)
+    (counted < MAX_COUNTED).then_some(counted as u64 - 1)
 }
 
 #[cfg(test)]

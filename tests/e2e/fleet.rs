@@ -9,13 +9,13 @@ use super::*;
 
 const APPS: usize = 500;
 /// What the process may have in memory, in bytes.
-const MOST_RESIDENT: u64 = 32 << 20;
+const MAX_RESIDENT: u64 = 32 << 20;
 /// The size of the program that is released at most (tests/image.rs), as if all of it were
 /// in memory. That of this build is many times as large.
 const PROGRAM: u64 = (7 << 20) + (1 << 19);
 /// The loop, the log, one for requests, one each that watches the endpoints and the Deployments,
 /// and one that watches the Services or takes requests while the list is looked at.
-const MOST_THREADS: usize = 6;
+const MAX_THREADS: usize = 6;
 
 /// The apps that are woken.
 const WOKEN: [usize; 4] = [0, 1, 250, 499];
@@ -24,7 +24,7 @@ const WOKEN: [usize; 4] = [0, 1, 250, 499];
 fn expect_little_and_wake(fleet: &Fleet) {
     expect_threads(fleet);
     let memory = fleet.process().memory().unwrap();
-    assert!(memory.anonymous + PROGRAM <= MOST_RESIDENT, "{memory:?}");
+    assert!(memory.anonymous + PROGRAM <= MAX_RESIDENT, "{memory:?}");
     for number in WOKEN {
         echo(&mut fleet.zpa.connect_to(fleet.addresses[number]), "wake");
     }
@@ -51,7 +51,7 @@ fn expect_threads(fleet: &Fleet) {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         let threads = fleet.process().threads().unwrap().len();
-        if threads == MOST_THREADS {
+        if threads == MAX_THREADS {
             return;
         }
         assert!(Instant::now() < deadline, "{threads} threads");
@@ -73,5 +73,5 @@ fn five_hundred_services_whose_apps_sleep_take_no_more_than_a_list_of_them() {
     let fleet = Fleet::discovered(program, APPS, Options::default(), &[LONG_TTL]);
     expect_little_and_wake(&fleet);
     // The spare one for requests, as long as there are writes.
-    assert!(fleet.process().threads().unwrap().len() <= MOST_THREADS + 1);
+    assert!(fleet.process().threads().unwrap().len() <= MAX_THREADS + 1);
 }

@@ -7,7 +7,7 @@ use support::sandbox::{Endpoint, PodProgram, Resource};
 use super::*;
 
 /// What one reply may hold: the proxy reads no more of it.
-const LARGEST_REPLY: usize = 4 * 1024 * 1024;
+const MAX_REPLY_LEN: usize = 4 * 1024 * 1024;
 
 #[test]
 fn of_twenty_thousand_endpoints_in_slices_of_a_hundred_the_last_is_dialled() {
@@ -32,7 +32,7 @@ fn of_twenty_thousand_endpoints_in_slices_of_a_hundred_the_last_is_dialled() {
     let slices = state.store.list(Resource::EndpointSlices);
     let whole: usize = slices.map(|slice| slice.to_string().len()).sum();
     drop(state);
-    assert!(whole > LARGEST_REPLY, "{whole} bytes fit one reply");
+    assert!(whole > MAX_REPLY_LEN, "{whole} bytes fit one reply");
 
     let zpa = start_zpa(&sandbox, &[]);
     echo(&mut zpa.connect(), "hello");

@@ -16,9 +16,9 @@ const WATCHES: usize = 4;
 /// then to watch all Deployments.
 const THREADS: usize = 6;
 /// The longest time between two reads of an app among six that is not watched.
-const LONGEST_TURN: Duration = Duration::from_secs(12);
+const MAX_TURN: Duration = Duration::from_secs(12);
 /// The reads of a minute at most while all apps sleep.
-const MOST_READS: f64 = 50.0;
+const MAX_READS: f64 = 50.0;
 
 fn names() -> Vec<String> {
     let others = (1..=5).map(|number| format!("app-{number}"));
@@ -106,7 +106,7 @@ fn what_is_watched_by_name_is_read_less_often_than_what_is_not() {
     zpa.expect_log_times(" found at ", names().len());
     watches(&sandbox, WATCHES);
     let (begun, before) = (Instant::now(), reads(&sandbox.state()));
-    let are_read = sandbox.wait_until(LONGEST_TURN * 2, |state| {
+    let are_read = sandbox.wait_until(MAX_TURN * 2, |state| {
         let now = reads(state);
         (WATCHES..now.len()).all(|other| now[other] >= before[other] + 2)
     });
@@ -119,7 +119,7 @@ fn what_is_watched_by_name_is_read_less_often_than_what_is_not() {
         reads[..WATCHES].iter().all(|&count| count <= 1),
         "{reads:?}"
     );
-    let most = MOST_READS * minutes + names().len() as f64;
+    let most = MAX_READS * minutes + names().len() as f64;
     assert!(
         reads.iter().sum::<usize>() as f64 <= most,
         "{reads:?} in {minutes} min"

@@ -12,7 +12,7 @@ const APPS: usize = 500;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zpa");
 const MINUTES: usize = 2;
 /// The most requests in a minute.
-const MOST: usize = 60;
+const MAX_REQUESTS: usize = 60;
 
 #[test]
 fn five_hundred_apps_that_sleep_take_sixty_requests_a_minute_at_most() {
@@ -57,7 +57,7 @@ fn expect_few_requests_of(fleet: &Fleet) {
         let before = fleet.sandbox.count(&anything());
         thread::sleep(Duration::from_secs(60));
         let made = fleet.sandbox.count(&anything()) - before;
-        assert!(made <= MOST, "{made} in minute {minute}");
+        assert!(made <= MAX_REQUESTS, "{made} in minute {minute}");
         assert!(made > 0, "the watches and the reads go on");
     }
 }

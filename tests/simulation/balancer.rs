@@ -19,7 +19,7 @@ pub const TRIAL_TIMEOUT: Duration = Duration::from_millis(250);
 pub const TRIAL_AFTER: Duration = Duration::from_millis(250);
 /// How long an address rests after its first failure, and at most.
 const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(30);
+const MAX_REST: Duration = Duration::from_secs(30);
 
 /// What the connections there are do at one address.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,7 +95,7 @@ impl Balancer {
         let memory = self.memories.entry(address).or_default();
         let pause = FIRST_REST * (1 << memory.failures.min(5));
         memory.failures += 1;
-        memory.rests_until = now + pause.min(LONGEST_REST);
+        memory.rests_until = now + pause.min(MAX_REST);
     }
 
     /// Whether it does not rest, and owes no answer for long. One that has failed

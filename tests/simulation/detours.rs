@@ -21,7 +21,7 @@ use crate::world::Pid;
 
 /// How long a dial may take to a pod that is known to fail: the trial, and the turn
 /// in which its end is noticed.
-const LONGEST_TRIAL: Duration = TRIAL_TIMEOUT.saturating_add(Duration::from_millis(50));
+const MAX_TRIAL: Duration = TRIAL_TIMEOUT.saturating_add(Duration::from_millis(50));
 
 /// One pod, as one proxy knows it.
 type Known = (Pid, SocketAddr);
@@ -84,7 +84,7 @@ impl AppWorld<'_> {
             let known = self.app.learned.failing.get(&(pid, pod));
             let is_known = known.is_some_and(|known| *known <= since);
             if is_known
-                && now > since + LONGEST_TRIAL
+                && now > since + MAX_TRIAL
                 && let Some(other) = self.would_take(pid, &backends, since)
             {
                 let what = format!(
@@ -93,7 +93,7 @@ impl AppWorld<'_> {
                 );
                 self.app.oracle.waits_in_vain(what, now);
             }
-            if now > since + LONGEST_TRIAL {
+            if now > since + MAX_TRIAL {
                 self.app.learned.failed(pid, pod, now);
             }
         }

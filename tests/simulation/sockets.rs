@@ -21,7 +21,7 @@ pub type ClientId = usize;
 /// The first and the longest pause when no address takes a connection, as in
 /// the engine.
 const FIRST_REST: Duration = Duration::from_millis(10);
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const MAX_REST: Duration = Duration::from_secs(1);
 
 /// What the network does to a proxy.
 #[derive(Clone, Copy, Debug)]
@@ -369,7 +369,7 @@ impl SimSockets {
         };
         let doublings = u32::from(connection.rests.min(7));
         connection.rests = connection.rests.saturating_add(1);
-        let pause = LONGEST_REST.min(FIRST_REST * (1 << doublings));
+        let pause = MAX_REST.min(FIRST_REST * (1 << doublings));
         self.set(client, State::Resting, Some(now + pause));
     }
 

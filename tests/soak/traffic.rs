@@ -212,11 +212,11 @@ impl Visit {
 
     /// Sends until nothing more is taken, reads nothing, and resets.
     fn leave_stalled(&mut self) -> io::Result<()> {
-        const MOST: usize = 8 << 20;
+        const MAX_BYTES: usize = 8 << 20;
         self.will_reset();
         let pause = Duration::from_millis(self.choose(200));
         self.stream.set_write_timeout(Some(MOMENT + pause))?;
-        while self.written < MOST {
+        while self.written < MAX_BYTES {
             match self.write(65_536) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 other => other?,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::app_spec::{self, AppSpec};
 use super::super::source_files::SourceLists;
-use crate::kube::{LONGEST_ANNOTATIONS, SelectedService, ServicesReport};
+use crate::kube::{MAX_ANNOTATIONS_LEN, SelectedService, ServicesReport};
 use crate::settings::Settings;
 use crate::supervisor;
 
@@ -66,7 +66,7 @@ pub(in crate::daemon) enum Update {
 
 /// The number of errors, of all Services together, from which on those of further ones are not
 /// kept: a Service has up to eleven of a few hundred bytes.
-const MOST_ERRORS: usize = 2000;
+const MAX_ERRORS: usize = 2000;
 
 const NOT_SAID: &str = "its annotations are wrong; how is said once fewer Services are";
 
@@ -117,7 +117,7 @@ impl Reader {
         let mut errors = 0;
         for service in services {
             let key = (service.namespace.clone(), service.name.clone());
-            let is_full = errors >= MOST_ERRORS;
+            let is_full = errors >= MAX_ERRORS;
             let is_valid = |it: &Read| it.service == service && (is_full || !it.is_cut);
             let known = before.remove(&key).filter(is_valid);
             let mut now = known.unwrap_or_else(|| Read {
@@ -146,7 +146,7 @@ impl Reader {
     fn candidate(&self, service: &Arc<SelectedService>) -> Option<Candidate> {
         let spec = match &service.annotations {
             None => Some(Err(vec![format!(
-                "the annotations zero-pod-autoscaler/... have more than {LONGEST_ANNOTATIONS} bytes \
+                "the annotations zero-pod-autoscaler/... have more than {MAX_ANNOTATIONS_LEN} bytes \
                  together; shorten them"
             )])),
             Some(annotations) => {

@@ -10,7 +10,7 @@ use super::super::app_spec::{self, AppSpec, Identity};
 use super::candidate::{Candidate, ServiceKey};
 use crate::rules::server_name::{ServerName, ServerNames};
 use crate::settings::Listener;
-use crate::settings::apps::{self, MOST};
+use crate::settings::apps::{self, MAX_APPS};
 
 /// The rounds of an update in which all apps are chosen, and then those of one address.
 const ROUNDS: usize = 3;
@@ -204,9 +204,9 @@ impl<'a, 'f> Taken<'a, 'f> {
 
     /// Why an app cannot be beside those of older Services.
     fn conflict(&self, spec: &AppSpec, is_running: bool) -> Option<String> {
-        if self.apps.len() >= MOST {
+        if self.apps.len() >= MAX_APPS {
             return Some(format!(
-                "there are {MOST} apps of older Services, the most that may be"
+                "there are {MAX_APPS} apps of older Services, the most that may be"
             ));
         }
         if let Some(why) = apps::clash_with_admin(&spec.settings, self.admin) {

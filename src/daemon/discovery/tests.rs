@@ -498,14 +498,14 @@ fn events_that_are_not_taken_are_recorded_later_if_they_still_hold() {
 #[test]
 fn of_many_services_that_are_wrong_a_bounded_number_is_shown_and_kept_in_full() {
     let mut rig = Rig::new();
-    let many = MOST_WRONG_SHOWN * 40;
+    let many = MAX_WRONG_SHOWN * 40;
     for number in 0..many {
         rig.set(&format!("app-{number:04}"), 1, &[("listen", "nowhere")]);
     }
     rig.report();
     assert_eq!(rig.discovery.wrong_count(), many);
     let shown = rig.discovery.wrong();
-    assert_eq!(shown.len(), MOST_WRONG_SHOWN);
+    assert_eq!(shown.len(), MAX_WRONG_SHOWN);
     let says_how = |state: &State| state.errors.iter().any(|it| it.contains("nowhere"));
     let in_full = |rig: &Rig| {
         rig.discovery

@@ -14,7 +14,7 @@ use crate::clock::Time;
 /// How long an address is ejected after its first failure; each further failure doubles it.
 const FIRST_EJECTION: Duration = Duration::from_secs(1);
 /// The longest ejection.
-const LONGEST_EJECTION: Duration = Duration::from_secs(30);
+const MAX_EJECTION: Duration = Duration::from_secs(30);
 /// The part of an ejection by which it is shortened at random, at most, so that several
 /// proxies do not come back to an address at the same moment.
 const JITTER: f64 = 0.2;
@@ -384,9 +384,7 @@ impl Backend {
             address.failures = 0;
         }
         let doubled = FIRST_EJECTION * (1 << address.failures.min(5));
-        let ejection = doubled
-            .min(LONGEST_EJECTION)
-            .mul_f64(1.0 - JITTER * fraction);
+        let ejection = doubled.min(MAX_EJECTION).mul_f64(1.0 - JITTER * fraction);
         address.failures = address.failures.saturating_add(1);
         address.failed_at = now;
         address.health = Health::Ejected {

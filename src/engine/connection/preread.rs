@@ -158,7 +158,7 @@ impl<S: Socket> Connection<S> {
 
     /// Consumes exactly the header once all of it has come; `None` until then.
     fn read_header<C>(&mut self, cx: &mut Context<'_, C>) -> Result<Option<Header>, &'static str> {
-        let scratch = &mut cx.shared.buffers.scratch[..proxy_protocol::LONGEST];
+        let scratch = &mut cx.shared.buffers.scratch[..proxy_protocol::MAX_LEN];
         let socket = &mut self.client.socket;
         let len = match socket.peek(scratch) {
             Ok(len) => len,

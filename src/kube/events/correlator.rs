@@ -16,7 +16,7 @@ use crate::cluster::{Event, EventType, ObjectReference, cut};
 const SERIES_FOR: Duration = Duration::from_secs(3600);
 
 /// The most series, and the most objects, that are known (client-go: `maxLruCacheEntries`).
-const MOST_KNOWN: usize = 4096;
+const MAX_SERIES: usize = 4096;
 
 /// How many Events about an object are written at once at most, and the time after which
 /// there may be one more (client-go: `EventSourceObjectSpamFilter`).
@@ -25,7 +25,7 @@ const REFILL: Duration = Duration::from_secs(300);
 
 /// The longest name of the object within that of an Event: 253 bytes are allowed, with a dot
 /// and 16 digits.
-const LONGEST_NAME: usize = 236;
+const MAX_NAME_LEN: usize = 236;
 
 /// What is written to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,13 +117,13 @@ impl Correlator {
 
     /// Forgets what is over, if much is known.
     fn forget(&mut self, now: Time) {
-        if self.series.len() >= MOST_KNOWN {
+        if self.series.len() >= MAX_SERIES {
             self.series.retain(|_, it| now.since(it.last) < SERIES_FOR);
         }
-        if self.series.len() >= MOST_KNOWN {
+        if self.series.len() >= MAX_SERIES {
             self.series.clear();
         }
-        if self.buckets.len() >= MOST_KNOWN {
+        if self.buckets.len() >= MAX_SERIES {
             self.buckets.clear();
         }
     }
@@ -155,7 +155,7 @@ impl Correlator {
             (&self.instance, unix).hash(&mut hasher);
         }
         let name = &regarding.name;
-        let name = cut(name, LONGEST_NAME).trim_end_matches(['.', '-']);
+        let name = cut(name, MAX_NAME_LEN).trim_end_matches(['.', '-']);
         format!("{name}.{:016x}", hasher.finish())
     }
 
@@ -344,6 +344,6 @@ mod tests {
         for object in 0..10_000 {
             rig.record(&object.to_string(), event("idle")).unwrap();
         }
-        assert!(rig.0.series.len() <= MOST_KNOWN && rig.0.buckets.len() <= MOST_KNOWN);
+        assert!(rig.0.series.len() <= MAX_SERIES && rig.0.buckets.len() <= MAX_SERIES);
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 /// How deep the YAML may be nested; a kubeconfig's own fields are seven deep.
 const DEEPEST: usize = 32;
 /// The most values, and the most bytes in them, aliases counted each time.
-const MOST_NODES: usize = 200_000;
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_NODES: usize = 200_000;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A kubeconfig file, with its lists in the order of the file.
 pub(super) struct File {
@@ -229,9 +229,9 @@ pub(super) fn parse(text: &[u8]) -> Result<File, String> {
         budget: serde_saphyr::budget! {
             max_depth: DEEPEST,
             flow_nesting_limit: DEEPEST,
-            max_nodes: MOST_NODES,
-            max_total_scalar_bytes: MOST_BYTES,
-            max_recorded_anchor_bytes: MOST_BYTES,
+            max_nodes: MAX_NODES,
+            max_total_scalar_bytes: MAX_BYTES,
+            max_recorded_anchor_bytes: MAX_BYTES,
         },
         // As in kubectl.
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,

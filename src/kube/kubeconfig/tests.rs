@@ -198,7 +198,7 @@ fn missing_files_are_skipped_and_each_has_its_own_folder() {
         .unwrap();
     let named = format!("kubeconfig \"{}\": Is a directory", directory.0.display());
     assert!(error.starts_with(&named), "{error}");
-    let large = directory.write("large", vec![b'#'; (LARGEST_FILE + 1) as usize]);
+    let large = directory.write("large", vec![b'#'; (MAX_FILE_LEN + 1) as usize]);
     let error = Kubeconfig::load(&[large]).err().unwrap();
     assert!(error.ends_with("larger than 2097152 bytes"), "{error}");
 }

@@ -154,7 +154,7 @@ pub(super) fn retry_after(refusal: &RefusalClock, backoff: &mut Backoff) -> Dura
     if refusal.is_confirmed() {
         RETRY_REFUSED
     } else {
-        let pause = backoff.pause(refusal::LONGEST_PAUSE);
+        let pause = backoff.pause(refusal::MAX_PAUSE);
         pause.max(RETRY_UNCONFIRMED_REFUSAL)
     }
 }

@@ -137,7 +137,7 @@ fn a_bookmark_moves_the_version_and_a_line_may_come_in_pieces() {
 fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watch() {
     let expired = [recorded_body("20-slices-watch-too-old"), b"\n".to_vec()].concat();
     let half = line(0)[..200].to_vec();
-    let long = vec![b'x'; LONGEST_LINE + 1];
+    let long = vec![b'x'; MAX_LINE_LEN + 1];
     for (label, bytes, end, lists) in [
         ("ended in order", line(0), Some(WatcherInput::Ended), false),
         (

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::clock::Time;
 
 /// The most events that wait for a receiver. Of more, its oldest are dropped.
-pub(super) const MOST_OF_RECEIVER: usize = 32;
+pub(super) const MAX_WAITING_PER_RECEIVER: usize = 32;
 
 /// The most events that wait for all. Of more, the oldest of the receiver that has the most are
 /// dropped.
-pub(super) const MOST_WAITING: usize = 1024;
+pub(super) const MAX_WAITING: usize = 1024;
 
 /// The events that wait, each with its receiver. One at a time is in delivery.
 ///
@@ -64,9 +64,9 @@ impl<T> Outbox<T> {
 
     /// Adds an event. Returns the one that is dropped for it, if so many wait.
     pub(super) fn push(&mut self, receiver: u64, content: T, now: Time) -> Option<T> {
-        let loses = if self.count(receiver) >= MOST_OF_RECEIVER {
+        let loses = if self.count(receiver) >= MAX_WAITING_PER_RECEIVER {
             Some(receiver)
-        } else if self.waiting.len() >= MOST_WAITING {
+        } else if self.waiting.len() >= MAX_WAITING {
             let receivers = self.waiting.iter().map(|item| item.receiver);
             receivers.max_by_key(|&receiver| self.count(receiver))
         } else {
@@ -134,7 +134,7 @@ impl<T> Outbox<T> {
                 .insert(item.receiver, now + self.rest.max(least));
             return Some(item.content);
         };
-        if self.count(item.receiver) >= MOST_OF_RECEIVER {
+        if self.count(item.receiver) >= MAX_WAITING_PER_RECEIVER {
             return Some(item.content);
         }
         item.failures += 1;
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn of_too_many_the_oldest_of_the_receiver_that_has_too_many_are_dropped() {
         let mut outbox = Outbox::new(PAUSES, MINUTE);
-        let most = MOST_OF_RECEIVER as u64;
+        let most = MAX_WAITING_PER_RECEIVER as u64;
         outbox.push(2, 1000, at(0));
         for content in 0..most {
             assert_eq!(outbox.push(1, content, at(0)), None);
@@ -250,7 +250,7 @@ mod tests {
         for content in 0..5 {
             outbox.push(7, content, at(0));
         }
-        let others = (MOST_WAITING - 5) as u64;
+        let others = (MAX_WAITING - 5) as u64;
         for receiver in 0..others {
             assert_eq!(outbox.push(100 + receiver, receiver, at(0)), None);
         }

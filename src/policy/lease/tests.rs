@@ -171,7 +171,7 @@ fn a_refusal_is_repeated_soon_enough_to_be_confirmed() {
         let mut lease = Lease::new(&Config::default(), seed);
         let mut now = at(10);
         while !lease.status_permission.is_missing() {
-            lease.on_forbidden(LeaseStore::Status, backoff::LONGEST, now);
+            lease.on_forbidden(LeaseStore::Status, backoff::MAX_PAUSE, now);
             now = lease.due().expect("it is tried again");
             assert!(now.since(at(10)) < Duration::from_secs(45), "{seed}");
         }

@@ -12,10 +12,10 @@
 
 use std::time::Duration;
 
-use super::super::config::LONGEST_PAUSE_WAITING;
+use super::super::config::MAX_PAUSE_WAITING;
 use super::super::lease::{self, Lease};
 use super::super::permission::PermissionState;
-use super::super::seen::{LONGEST_GAP, RENEWALS_PER_SHORTER_TTL};
+use super::super::seen::{MAX_GAP, RENEWALS_PER_SHORTER_TTL};
 use super::super::{InFlight, Phase, Policy, Seen, SeenTtl};
 use super::deployment::{CURRENT, STALE};
 use crate::backoff::{self, Backoff, Random};
@@ -248,7 +248,7 @@ fn forget_last_seen(policy: &mut Policy) {
     else {
         return;
     };
-    let longest = config.idle_ttl / LONGEST_GAP;
+    let longest = config.idle_ttl / MAX_GAP;
     let is_awake_or_starting = seen.replicas > 0;
     let last = if is_awake_or_starting {
         at_most_just_beyond(seen.last, longest)
@@ -301,7 +301,7 @@ fn normalise_permission(permission: &mut PermissionState) {
 /// The age of a request in flight beyond which its age has no effect: then it is given up as soon
 /// as a connection waits, and a renewal grants no lease any more.
 fn horizon_of(request: &Request, ttl: Duration) -> Duration {
-    let given_up = STEP * LONGEST_PAUSE_WAITING.as_millis().div_ceil(STEP.as_millis()) as u32;
+    let given_up = STEP * MAX_PAUSE_WAITING.as_millis().div_ceil(STEP.as_millis()) as u32;
     match request {
         Request::RenewLease(_) => given_up.max(Lease::duration(ttl)),
         Request::Read | Request::ReadScale | Request::WriteScale { .. } => given_up,
@@ -333,7 +333,7 @@ fn on_grid(due: Time) -> Time {
 fn same_from_one_failure_on(backoff: &Backoff) -> Backoff {
     let mut same = Backoff::new(0);
     if backoff.failures() > 0 {
-        same.pause(backoff::LONGEST);
+        same.pause(backoff::MAX_PAUSE);
     }
     same
 }

@@ -8,7 +8,7 @@ use super::fixture::{
 };
 use crate::clock::Time;
 use crate::cluster::{Outcome, Request, Scale};
-use crate::policy::{Change, Command, Config, LONGEST_PAUSE_WAITING, POLL, Phase};
+use crate::policy::{Change, Command, Config, MAX_PAUSE_WAITING, POLL, Phase};
 
 /// An HPA takes its steps by the load of the pods, connections or not.
 #[test]
@@ -223,7 +223,7 @@ fn of_three_ttls_the_one_between_is_respected_when_the_longest_is_forgotten() {
 fn after_an_outage_a_short_ttl_is_no_reason_to_sleep_before_others_can_have_renewed() {
     let second = Duration::from_secs(1);
     for (ttl, expected) in [
-        (second * 3, LONGEST_PAUSE_WAITING * 2),
+        (second * 3, MAX_PAUSE_WAITING * 2),
         (second * 10, second * 10),
         (second * 60, second * 60),
     ] {

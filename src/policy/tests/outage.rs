@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fixture::{Fixture, LOST, MOMENT, TTL, renew, scale};
 use crate::backoff;
 use crate::cluster::Outcome;
-use crate::policy::{Change, LONGEST_PAUSE_WAITING, POLL, Phase, lease};
+use crate::policy::{Change, MAX_PAUSE_WAITING, POLL, Phase, lease};
 
 #[test]
 fn an_api_server_that_is_down_while_awake_puts_nothing_to_sleep() {
@@ -17,7 +17,7 @@ fn an_api_server_that_is_down_while_awake_puts_nothing_to_sleep() {
         Outcome::Forbidden,
         Outcome::Unauthorized,
     ] {
-        fixture.passes(backoff::LONGEST);
+        fixture.passes(backoff::MAX_PAUSE);
         fixture.answers(outcome);
     }
     fixture.passes(TTL);
@@ -67,7 +67,7 @@ fn nobody_is_let_through_without_lease_before_it_was_tried() {
     fixture.opens(1);
     for _ in 0..20 {
         fixture.answers(LOST);
-        fixture.passes_unanswered(LONGEST_PAUSE_WAITING);
+        fixture.passes_unanswered(MAX_PAUSE_WAITING);
     }
     assert!(
         fixture.policy.gate_open(fixture.now),
@@ -75,7 +75,7 @@ fn nobody_is_let_through_without_lease_before_it_was_tried() {
     );
     fixture.hands_over();
     fixture.closes_all();
-    fixture.passes(LONGEST_PAUSE_WAITING);
+    fixture.passes(MAX_PAUSE_WAITING);
     fixture.answers(LOST);
     fixture.passes(Duration::from_secs(11));
     assert!(
@@ -134,7 +134,7 @@ fn who_comes_while_the_outcome_of_the_sleep_is_unknown_waits_no_longer_than_the_
     }
     fixture.opens(1);
     let pause = fixture.pause();
-    assert!(pause <= LONGEST_PAUSE_WAITING, "{pause:?}");
+    assert!(pause <= MAX_PAUSE_WAITING, "{pause:?}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn after_a_lost_reply_it_reads_before_it_writes() {
     fixture.answers(LOST);
     assert!(!fixture.gate());
     assert_eq!(fixture.asked(), []);
-    fixture.passes(backoff::LONGEST);
+    fixture.passes(backoff::MAX_PAUSE);
     assert_eq!(fixture.asked(), [read()]);
     fixture.answers(with_token(1, "6", "ours 1"));
     assert_eq!(fixture.asked(), [], "others may have to renew");
@@ -189,7 +189,7 @@ fn a_last_renewal_that_fails_leaves_the_app_awake() {
         assert_eq!(fixture.in_flight().map(|it| it.is_read()), Some(false));
         fixture.commands();
         fixture.answers(failure);
-        fixture.passes(backoff::LONGEST);
+        fixture.passes(backoff::MAX_PAUSE);
         assert_eq!(fixture.asked(), [read()], "{label}");
         fixture.answers(with_token(1, "6", "another's"));
         assert_eq!(fixture.asked(), [], "{label}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fixture::{Fixture, LOST, TTL, read, renew, scale, without_token, write};
 use crate::backoff;
 use crate::cluster::{Outcome, Permission};
-use crate::policy::{Change, Command, LONGEST_PAUSE_WAITING, POLL, Phase};
+use crate::policy::{Change, Command, MAX_PAUSE_WAITING, POLL, Phase};
 
 #[test]
 fn the_first_connection_wakes_the_app_at_once_and_the_next_thousand_ask_for_nothing() {
@@ -66,7 +66,7 @@ fn a_wake_that_meets_a_conflict_reads_and_writes_again_only_if_it_is_still_zero(
     fixture.answers(scale(0, "8"));
     assert_eq!(fixture.asked(), [write(2, "8")]);
     fixture.answers(Outcome::Conflict);
-    fixture.passes(LONGEST_PAUSE_WAITING);
+    fixture.passes(MAX_PAUSE_WAITING);
     fixture.commands();
     fixture.answers(scale(1, "9"));
     let asked = fixture.asked();
@@ -81,7 +81,7 @@ fn a_wake_that_meets_a_conflict_reads_and_writes_again_only_if_it_is_still_zero(
 fn a_wake_whose_reply_is_lost_is_read_before_it_is_written_again() {
     let mut fixture = Fixture::waking();
     fixture.answers(LOST);
-    fixture.passes(LONGEST_PAUSE_WAITING);
+    fixture.passes(MAX_PAUSE_WAITING);
     assert_eq!(fixture.asked(), [read()]);
     fixture.answers(scale(2, "8"));
     assert_eq!(fixture.asked(), [renew()]);
@@ -92,7 +92,7 @@ fn a_wake_whose_reply_is_lost_is_read_before_it_is_written_again() {
 fn a_wake_that_never_reached_the_api_server_is_sent_again() {
     let mut fixture = Fixture::waking();
     fixture.answers(Outcome::Unreachable);
-    fixture.passes(LONGEST_PAUSE_WAITING);
+    fixture.passes(MAX_PAUSE_WAITING);
     assert_eq!(fixture.asked(), [write(2, "7")]);
 }
 
@@ -101,7 +101,7 @@ fn when_all_who_waited_have_gone_the_app_still_wakes_and_then_idles_off() {
     let mut fixture = Fixture::waking();
     fixture.closes_all();
     fixture.answers(Outcome::Unreachable);
-    fixture.passes(backoff::LONGEST);
+    fixture.passes(backoff::MAX_PAUSE);
     assert_eq!(fixture.asked(), [write(2, "7")]);
     fixture.answers(scale(2, "8"));
     fixture.answers_as_before();
@@ -149,14 +149,14 @@ fn who_comes_after_a_failed_wake_waits_no_longer_than_the_pause_for_waiters() {
     fixture.answers(Outcome::Unreachable);
     fixture.opens(1);
     let pause = fixture.pause();
-    assert!(pause <= LONGEST_PAUSE_WAITING, "{pause:?}");
+    assert!(pause <= MAX_PAUSE_WAITING, "{pause:?}");
 }
 
 #[test]
 fn a_refusal_holds_nobody_who_waits_for_longer_than_other_failures_do() {
     let mut fixture = Fixture::waking();
     fixture.answers(Outcome::Forbidden);
-    fixture.passes(LONGEST_PAUSE_WAITING);
+    fixture.passes(MAX_PAUSE_WAITING);
     assert!(fixture.in_flight().is_some(), "asked again");
 }
 
@@ -185,7 +185,7 @@ fn a_poll_that_is_refused_while_asleep_leaves_the_version_that_a_wake_needs() {
 #[test]
 fn a_reply_that_does_not_come_is_waited_for_for_5_s_and_then_it_is_read() {
     let mut fixture = Fixture::waking();
-    fixture.passes(LONGEST_PAUSE_WAITING - Duration::from_millis(1));
+    fixture.passes(MAX_PAUSE_WAITING - Duration::from_millis(1));
     assert_eq!(fixture.asked(), []);
     fixture.passes(Duration::from_millis(1));
     let commands = fixture.commands();
@@ -198,7 +198,7 @@ fn a_request_that_hangs_is_waited_for_for_long_if_nobody_waits() {
     let mut fixture = Fixture::asleep();
     fixture.passes(POLL);
     fixture.commands();
-    fixture.passes(backoff::LONGEST);
+    fixture.passes(backoff::MAX_PAUSE);
     assert_eq!(fixture.asked(), []);
     assert!(fixture.in_flight().is_some());
 }
@@ -212,7 +212,7 @@ fn a_retry_after_holds_nobody_for_longer_than_5_s() {
     ] {
         let mut fixture = Fixture::waking();
         fixture.answers(failure.clone());
-        fixture.passes(LONGEST_PAUSE_WAITING);
+        fixture.passes(MAX_PAUSE_WAITING);
         assert_eq!(fixture.asked().len(), 1, "{failure:?}");
     }
 }

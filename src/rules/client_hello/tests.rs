@@ -156,11 +156,11 @@ fn a_hello_may_have_16_kib() {
         })
     };
     let empty = with(202).len() - 202;
-    let longest = with(LONGEST - empty);
-    assert_eq!(longest.len(), LONGEST);
+    let longest = with(MAX_LEN - empty);
+    assert_eq!(longest.len(), MAX_LEN);
     assert_eq!(read(&longest), complete(NAME));
-    assert_eq!(read(&longest[..LONGEST - 1]), Hello::Incomplete);
-    let too_long = with(LONGEST - empty + 1);
+    assert_eq!(read(&longest[..MAX_LEN - 1]), Hello::Incomplete);
+    let too_long = with(MAX_LEN - empty + 1);
     let refused = Hello::Refused(Refusal::TooLong);
     assert_eq!(read(&too_long[..9]), refused);
     assert_eq!(read(&too_long), refused);

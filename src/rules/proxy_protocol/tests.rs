@@ -30,7 +30,7 @@ fn valid() -> Vec<(&'static str, Vec<u8>, Origin)> {
     let of_v4 = client("192.0.2.1:56324", "198.51.100.2:443");
     let of_v6 = client("[2001:db8::1]:56324", "[2001:db8::2]:443");
     let tlvs = [&V4[..], &[0x04, 0, 3, 1, 2, 3, 0xEA, 0, 0]].concat();
-    let longest = vec![7; LONGEST - FIXED_V2];
+    let longest = vec![7; MAX_LEN - FIXED_V2];
     vec![
         (
             "TCP4",
@@ -93,7 +93,7 @@ fn a_header_is_read_however_it_is_cut_and_whatever_follows_it() {
 #[test]
 fn what_is_no_header_is_refused_as_soon_as_that_is_known() {
     let long_line = [b"PROXY UNKNOWN ", &[b'x'; 93][..]].concat();
-    let oversized = v2(0x21, 0x00, &vec![0; LONGEST - FIXED_V2 + 1]);
+    let oversized = v2(0x21, 0x00, &vec![0; MAX_LEN - FIXED_V2 + 1]);
     for (label, bytes, needed) in [
         ("a request", b"GET / HTTP/1.1\r\n".to_vec(), 1),
         ("another word", b"PROXX TCP4".to_vec(), 5),

@@ -54,7 +54,7 @@ fn a_text_that_no_client_sends_is_no_name() {
         let error = text.parse::<ServerNames>().unwrap_err();
         assert!(error.contains(why), "{text}: {error}");
     }
-    let many: Vec<String> = (0..=MOST).map(|n| format!("n{n}.example")).collect();
+    let many: Vec<String> = (0..=MAX_NAMES).map(|n| format!("n{n}.example")).collect();
     let error = many.join(",").parse::<ServerNames>().unwrap_err();
     assert_eq!(error, "has 257 names, and an app may have 256");
     let mut all = names(&many[1..].join(","));

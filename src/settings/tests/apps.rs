@@ -1,7 +1,7 @@
 //! The list of apps.
 
 use super::*;
-use crate::settings::apps::{LONGEST, MOST};
+use crate::settings::apps::{MAX_APPS, MAX_LIST_LEN};
 
 /// The settings of a process with a list of apps.
 fn process(args: &[&str]) -> Settings {
@@ -244,9 +244,9 @@ fn what_is_no_list_is_refused_and_so_is_one_that_is_too_long() {
     }
     let nested = "[".repeat(100_000);
     assert!(lines(&nested)[0].contains("recursion limit exceeded"));
-    let many = format!("[{}0]", "0,".repeat(MOST));
+    let many = format!("[{}0]", "0,".repeat(MAX_APPS));
     assert_eq!(lines(&many), ["the list has 4097 apps, and may have 4096"]);
-    let long = " ".repeat(LONGEST + 1);
+    let long = " ".repeat(MAX_LIST_LEN + 1);
     assert_eq!(
         lines(&long),
         ["the list has 1048577 bytes, and may have 1048576"]

@@ -2,7 +2,7 @@
 //! one whatever comes after it, or none yet.
 
 use zpa::admin::page::Page;
-use zpa::admin::{self, LONGEST_HEAD, Pages};
+use zpa::admin::{self, MAX_HEAD_LEN, Pages};
 
 /// What an admin connection says.
 pub type Input<'a> = &'a [u8];
@@ -37,7 +37,7 @@ impl Pages for Fake {
 }
 
 pub fn check(received: Input) {
-    let received = &received[..received.len().min(LONGEST_HEAD)];
+    let received = &received[..received.len().min(MAX_HEAD_LEN)];
     for pages in [Fake(false), Fake(true)] {
         let first = (0..=received.len()).find_map(|end| admin::answer(&received[..end], &pages));
         assert_eq!(
@@ -47,7 +47,7 @@ pub fn check(received: Input) {
         );
         match first {
             Some(answer) => expect_http(&answer),
-            None => assert!(received.len() < LONGEST_HEAD, "at its limit it is answered"),
+            None => assert!(received.len() < MAX_HEAD_LEN, "at its limit it is answered"),
         }
     }
 }

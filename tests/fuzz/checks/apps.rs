@@ -8,7 +8,7 @@ use zpa::settings::{self, Invocation, Settings};
 
 /// The most that is said about a list, in bytes: 101 lines, of which each quotes 60 characters
 /// of the list at most three times.
-const LONGEST_COMPLAINT: usize = 101 * 2000;
+const MAX_COMPLAINT_LEN: usize = 101 * 2000;
 
 /// The text of the list.
 pub type Input<'a> = &'a [u8];
@@ -23,7 +23,7 @@ pub fn check(text: Input) {
         Ok(apps) => expect_bounds(&apps),
         Err(errors) => {
             assert!(errors.lines().count() > 0);
-            assert!(errors.to_string().len() < LONGEST_COMPLAINT, "{errors}");
+            assert!(errors.to_string().len() < MAX_COMPLAINT_LEN, "{errors}");
             for line in errors.lines() {
                 assert!(!line.contains(char::is_control), "{line:?}");
             }

@@ -1,7 +1,7 @@
 //! First bytes of any content, however they are cut, at an address where a server name chooses
 //! the app: the same verdict whatever comes after it, as rustls alone would find it.
 
-use zpa::rules::client_hello::{Hello, LONGEST, Refusal, read};
+use zpa::rules::client_hello::{Hello, MAX_LEN, Refusal, read};
 use zpa::rules::server_name::{MAX_PEEK, NameTable, Verdict};
 
 /// Whether a PROXY header comes first, and what a connection begins with.
@@ -27,7 +27,7 @@ pub fn check(input: Input) {
     }
     let Some(at) = first_decided(bytes.len(), |len| read(&bytes[..len]) != Hello::Incomplete)
     else {
-        assert!(bytes.len() < LONGEST, "so is a hello without a header");
+        assert!(bytes.len() < MAX_LEN, "so is a hello without a header");
         return;
     };
     expect_as_rustls_reads_it(&bytes[..at]);

@@ -10,7 +10,7 @@ pub type Input<'a> = (u16, &'a [u8]);
 
 /// The longest complaint. Bytes; a name in it is capped at 500 characters, each
 /// of which may be escaped.
-const LONGEST_COMPLAINT: usize = 10_000;
+const MAX_COMPLAINT_LEN: usize = 10_000;
 
 pub fn check(input: Input) {
     let (cut, text) = input;
@@ -65,7 +65,7 @@ fn read(text: &[u8]) -> Option<Kubeconfig> {
 
 fn fit_for_a_log(why: &str) {
     assert!(!why.contains(char::is_control), "{why:?}");
-    assert!(why.len() < LONGEST_COMPLAINT, "{} bytes", why.len());
+    assert!(why.len() < MAX_COMPLAINT_LEN, "{} bytes", why.len());
 }
 
 fn same(one: &Kubeconfig, other: &Kubeconfig) -> bool {

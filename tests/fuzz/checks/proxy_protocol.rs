@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use zpa::rules::proxy_protocol::{AddressPair, Header, LONGEST, Origin, Parsed, Version, parse};
+use zpa::rules::proxy_protocol::{AddressPair, Header, MAX_LEN, Origin, Parsed, Version, parse};
 
 /// What a connection begins with.
 pub type Input<'a> = &'a [u8];
@@ -11,7 +11,7 @@ pub type Input<'a> = &'a [u8];
 pub fn check(bytes: Input) {
     let decided = |end: &usize| parse(&bytes[..*end]) != Parsed::Incomplete;
     let Some(at) = (0..=bytes.len()).find(decided) else {
-        assert!(bytes.len() < LONGEST, "at its limit it is decided");
+        assert!(bytes.len() < MAX_LEN, "at its limit it is decided");
         return;
     };
     let first = parse(&bytes[..at]);
@@ -92,7 +92,7 @@ fn others_read(bytes: &[u8]) -> Option<AddressPair> {
     let header = ppp::v2::Header::try_from(bytes).ok()?;
     let is_client = header.command == ppp::v2::Command::Proxy;
     let is_tcp = header.protocol == ppp::v2::Protocol::Stream;
-    if !is_client || !is_tcp || header.as_bytes().len() > LONGEST {
+    if !is_client || !is_tcp || header.as_bytes().len() > MAX_LEN {
         return None;
     }
     match header.addresses {

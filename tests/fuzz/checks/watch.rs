@@ -49,7 +49,7 @@ use watcher_io::{Response, Store as _, WatcherAction, WatcherInput, WatcherOutco
 use zpa::{clock, cluster};
 
 /// Short, so that the fuzzer gets there.
-const LONGEST: usize = 4096;
+const MAX_LEN: usize = 4096;
 
 /// How the stream is cut, and the stream.
 pub type Input<'a> = (Vec<u16>, bool, &'a [u8]);
@@ -89,7 +89,7 @@ pub fn check(input: Input) {
 type Seen = (Vec<Vec<u8>>, bool, bool);
 
 fn lines_of(pieces: &[&[u8]]) -> Seen {
-    let (mut lines, mut seen) = (Lines::new(LONGEST), Vec::new());
+    let (mut lines, mut seen) = (Lines::new(MAX_LEN), Vec::new());
     for piece in pieces {
         let fed = lines.feed(piece, |line| {
             seen.push(line.to_vec());
@@ -106,13 +106,13 @@ fn lines_of(pieces: &[&[u8]]) -> Seen {
 fn oracle(stream: &[u8]) -> Seen {
     let mut all: Vec<&[u8]> = stream.split(|byte| *byte == b'\n').collect();
     let tail = all.pop().unwrap_or_default();
-    let fits = |line: &&&[u8]| line.len() <= LONGEST;
+    let fits = |line: &&&[u8]| line.len() <= MAX_LEN;
     let seen: Vec<_> = all
         .iter()
         .take_while(fits)
         .map(|line| line.to_vec())
         .collect();
-    let failed = seen.len() < all.len() || tail.len() > LONGEST;
+    let failed = seen.len() < all.len() || tail.len() > MAX_LEN;
     (seen, failed, failed || !tail.is_empty())
 }
 

@@ -21,11 +21,11 @@ pub struct Waiting {
 /// The longest that a proxy with a client that waits may do nothing about it: a
 /// reply that is late, a request that hangs, or a pause. The half second is for the
 /// messages themselves.
-const LONGEST_SILENCE: Duration = Duration::from_millis(5_500);
+const MAX_SILENCE: Duration = Duration::from_millis(5_500);
 /// How long after it other things may be late: the longest pause there is.
 const AFTERMATH: Duration = Duration::from_secs(45);
 /// How long somebody may wait in a calm world.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The rule about how soon an app falls asleep.
 pub const SLEEPS: &str =
     "the app sleeps within 1.1 TTL, or 1.3 where it is not watched or TTLs differ";
@@ -67,7 +67,7 @@ impl Oracle {
         } = waiting;
         let shadow = &self.shadows[pid];
         let silent_since = since.max(shadow.stirred);
-        if !gate_open && !shadow.stopped && now > silent_since + LONGEST_SILENCE {
+        if !gate_open && !shadow.stopped && now > silent_since + MAX_SILENCE {
             let what = format!("p{pid} holds somebody, and does nothing since {silent_since:?}");
             self.violated("no reply holds a client for longer than 5 s", what, now);
         }
@@ -79,7 +79,7 @@ impl Oracle {
         let calm = since.max(self.calm_since(pid) + AFTERMATH);
         let by_others = self.last_change.filter(|c| !matches!(c.by, Who::Proxy(_)));
         let calm = by_others.map_or(calm, |_| calm.max(changed));
-        if now > calm + LONGEST_WAIT && !self.shadows[pid].stopped {
+        if now > calm + MAX_WAIT && !self.shadows[pid].stopped {
             let what = format!("p{pid} holds somebody since {since:?}, {replicas} replicas");
             self.violated("who is held is served", what, now);
         }

@@ -83,7 +83,7 @@ impl NamedEndpoints {
     fn service_failed(&mut self, why: &str, retry_after: Option<Duration>, now: Time) {
         self.service_refusal.interrupted();
         if self.view.is_any_port_known() {
-            let retry = self.service_backoff.pause(backoff::LONGEST);
+            let retry = self.service_backoff.pause(backoff::MAX_PAUSE);
             self.service_due = Some(now + retry.max(RETRY_UNCONFIRMED_REFUSAL));
             return;
         }
@@ -95,7 +95,7 @@ impl NamedEndpoints {
             }
             None => {
                 self.view.status.lost(Level::Warn, "failed", why);
-                self.endpoints.watcher.back_off(backoff::LONGEST, now);
+                self.endpoints.watcher.back_off(backoff::MAX_PAUSE, now);
             }
         }
     }

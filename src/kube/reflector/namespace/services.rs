@@ -25,7 +25,7 @@ const NEW_FOR: Duration = Duration::from_secs(60);
 /// The pause after a Service that has no such port.
 const PAUSE_INVALID_SERVICE: Duration = Duration::from_secs(30);
 /// The most Services that are read by themselves at a time where they can be listed.
-const MOST_SINGLE: usize = 4;
+const MAX_SINGLE_READS: usize = 4;
 /// The least average interval of reads of single Services that are refused or find nothing new,
 /// where the Services cannot be listed.
 const BETWEEN_REFUSALS: Duration = Duration::from_secs(2);
@@ -98,7 +98,7 @@ impl Services {
     }
 
     fn retry(&mut self) -> Duration {
-        let pause = self.backoff.pause(backoff::LONGEST);
+        let pause = self.backoff.pause(backoff::MAX_PAUSE);
         pause.max(RETRY_UNCONFIRMED_REFUSAL)
     }
 }
@@ -109,7 +109,7 @@ impl NamespaceEndpoints {
         let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
         let single = self.apps.values();
         let single = single.filter(|entry| is_due(entry.service_due)).count();
-        if single > MOST_SINGLE && self.services.may_list() {
+        if single > MAX_SINGLE_READS && self.services.may_list() {
             self.services.list_at(now);
         }
         if is_due(self.services.due) {
@@ -232,7 +232,7 @@ impl NamespaceEndpoints {
             }
             None => {
                 self.lost(Level::Warn, "failed", why);
-                self.endpoints.watcher.back_off(backoff::LONGEST, now);
+                self.endpoints.watcher.back_off(backoff::MAX_PAUSE, now);
             }
         }
     }
