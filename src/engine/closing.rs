@@ -19,10 +19,10 @@ use crate::clock::Time;
 /// A connection that waits for acknowledgements: see the [module](self).
 pub struct Closing<S> {
     backend: BackendStream<S>,
-    cause: DialFailure,
+    ending: Ending,
 }
 
-enum DialFailure {
+enum Ending {
     /// Both directions have ended with a FIN.
     Finished {
         /// Whether any byte was written to the client.
@@ -55,12 +55,12 @@ pub enum Next {
 impl<S: Socket> Closing<S> {
     /// After both directions have ended with a FIN.
     pub fn finished(relay: Relay<S>, client: &ClientSide<S>, buffers: &mut Buffers) -> Self {
-        let cause = DialFailure::Finished {
+        let ending = Ending::Finished {
             to_client: relay.sent_to(client, Side::Client) > 0,
             to_backend: relay.sent_to(client, Side::Backend) > 0,
         };
         let (backend, _) = relay.into_backend(buffers);
-        Closing { backend, cause }
+        Closing { backend, ending }
     }
 
     /// After one side has broken, and all that it sent was written to the other. Bytes
@@ -74,12 +74,12 @@ impl<S: Socket> Closing<S> {
         let sent = relay.sent_to(client, remaining);
         client.up.return_buffers(buffers);
         let (backend, ack_timeout) = relay.into_backend(buffers);
-        let cause = DialFailure::Broken {
+        let ending = Ending::Broken {
             remaining,
             sent,
             ack_timeout,
         };
-        Closing { backend, cause }
+        Closing { backend, ending }
     }
 
     /// The address that the backend's socket is connected to.
@@ -97,7 +97,7 @@ impl<S: Socket> Closing<S> {
     /// an event.
     pub fn begin(&mut self, client: &mut ClientSide<S>, now: Time) -> Next {
         let next = self.check(client, now);
-        if let (DialFailure::Finished { .. }, Next::Wait) = (&self.cause, &next) {
+        if let (Ending::Finished { .. }, Next::Wait) = (&self.ending, &next) {
             // An error means that the FIN was sent before.
             let _ = self.backend.socket.shut_write();
             let _ = client.socket.shut_write();
@@ -113,10 +113,10 @@ impl<S: Socket> Closing<S> {
         client: &ClientSide<S>,
         now: Time,
     ) -> Next {
-        match self.cause {
+        match self.ending {
             // EPOLLHUP alone does not mean a reset: both FINs cause it too, and bytes
             // may still be on the way then.
-            DialFailure::Broken { remaining, .. } if remaining == side && event.error => {
+            Ending::Broken { remaining, .. } if remaining == side && event.error => {
                 Next::Close(CloseReason::ClientGone(ConnectionPhase::Relaying))
             }
             _ => self.check(client, now),
@@ -126,8 +126,8 @@ impl<S: Socket> Closing<S> {
     /// Checks which bytes are not acknowledged yet.
     pub fn check(&mut self, client: &ClientSide<S>, now: Time) -> Next {
         let backend = &self.backend.socket;
-        match &mut self.cause {
-            DialFailure::Finished {
+        match &mut self.ending {
+            Ending::Finished {
                 to_client,
                 to_backend,
             } => {
@@ -138,7 +138,7 @@ impl<S: Socket> Closing<S> {
                     Next::Close(CloseReason::Finished)
                 }
             }
-            DialFailure::Broken {
+            Ending::Broken {
                 remaining,
                 sent,
                 ack_timeout,
