@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test page screenshots model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test
+.PHONY: help run tools test page screenshots model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ help: ## List the targets
 run: ## Show an app being woken, on kind or in a sandbox of one process: PORT=8080
 	@# In a process group of its own (-m), so that Ctrl-C ends the demo and not make.
 	@if [ -t 0 ]; then sh -mc 'sh tests/run.sh; exit $$?'; else sh tests/run.sh; fi
+
+tools: ## Install what tests of the manifests run (helm, kubernetes-validate) into target/tools
+	@sh tests/tools.sh
 
 test: ## Run all tests that take no cluster and no patience
 	@cargo run --locked --quiet --example replay

@@ -29,10 +29,16 @@ fn run(args: &[&str]) -> Output {
     commands::run(&args, &environment).expect("it is a command")
 }
 
-fn yaml(args: &[&str]) -> String {
+/// What is printed for these arguments.
+pub fn yaml(args: &[&str]) -> String {
+    printed(args).unwrap_or_else(|errors| panic!("{args:?}: {errors:?}"))
+}
+
+/// The same, or what is wrong with them.
+pub fn printed(args: &[&str]) -> Result<String, Vec<String>> {
     match run(args) {
-        Output::Text(yaml) => yaml,
-        Output::Errors(errors) => panic!("{args:?}: {errors:?}"),
+        Output::Text(yaml) => Ok(yaml),
+        Output::Errors(errors) => Err(errors),
         Output::Report { .. } => panic!("{args:?}: a report"),
     }
 }

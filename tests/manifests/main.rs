@@ -5,11 +5,13 @@
 //! text can be.
 
 mod alerts;
+mod custom;
 mod dashboard;
 mod fleet;
 mod generated;
 mod list;
 mod rendering;
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -182,18 +184,25 @@ fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
     );
 }
 
-/// The overlay with a component of `manifests/components` added.
-fn rendered_with(component: &str) -> Option<Vec<Value>> {
-    let copy = Scratch::make(component);
-    let components = format!("\ncomponents:\n  - ../manifests/components/{component}\n\npatches:");
+/// The overlay with components of `manifests/components` added.
+fn overlay_with(components: &[&str]) -> Scratch {
+    let copy = Scratch::make(&components.join("-"));
+    let added = components
+        .iter()
+        .map(|it| format!("  - ../manifests/components/{it}\n"))
+        .collect::<String>();
     copy.edit(
         "kustomization.yaml",
         &[
             ("- ../../base", "- ../manifests/base"),
-            ("\npatches:", &components),
+            ("\npatches:", &format!("\ncomponents:\n{added}\npatches:")),
         ],
     );
-    rendered(&copy.overlay())
+    copy
+}
+
+fn rendered_with(component: &str) -> Option<Vec<Value>> {
+    rendered(&overlay_with(&[component]).overlay())
 }
 
 #[test]

@@ -89,7 +89,19 @@ pub(super) fn read(yaml: &[u8]) -> Option<Vec<Value>> {
 }
 
 pub(super) fn kubectl(args: &[&str], stdin: &[u8]) -> Option<Vec<u8>> {
-    let child = Command::new("kubectl")
+    let Some(output) = run_tool("kubectl", args, stdin) else {
+        support::skip(NO_KUBECTL);
+        return None;
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let status = output.status;
+    assert!(status.success(), "kubectl {args:?}: {status}\n{stderr}");
+    Some(output.stdout)
+}
+
+/// Runs a tool in the root of the project; none if it is not there.
+pub(super) fn run_tool(name: &str, args: &[&str], stdin: &[u8]) -> Option<Output> {
+    let child = Command::new(support::tool(name))
         .args(args)
         .current_dir(root())
         .stdin(Stdio::piped())
@@ -98,21 +110,12 @@ pub(super) fn kubectl(args: &[&str], stdin: &[u8]) -> Option<Vec<u8>> {
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            support::skip(NO_KUBECTL);
-            return None;
-        }
-        Err(error) => panic!("kubectl {args:?}: {error}"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => panic!("{name} {args:?}: {error}"),
     };
-    child.stdin.take().unwrap().write_all(stdin).unwrap();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&stderr);
-    assert!(status.success(), "kubectl {args:?}: {status}\n{stderr}");
-    Some(stdout)
+    // Whoever does not read it has ended.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    Some(child.wait_with_output().unwrap())
 }
 
 /// Every word that begins with `ZPA_`.

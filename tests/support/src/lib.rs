@@ -33,11 +33,24 @@ pub mod sandbox;
 pub mod sockets;
 pub mod streams;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Says that the test that calls this is not carried out, and why, so that it is
 /// not counted as passed: past the test harness, which swallows what a test that
 /// passes prints, and in one piece, since tests run beside one another.
 pub fn skip(why: &str) {
     let _ = io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
+}
+
+/// What to run a tool by: what `make tools` has installed for the project, else a name to look
+/// for in PATH.
+pub fn tool(name: &str) -> OsString {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin");
+    let path = installed.join(name);
+    match path.exists() {
+        true => path.into(),
+        false => name.into(),
+    }
 }
