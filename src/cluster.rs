@@ -20,7 +20,7 @@ mod topology_hints;
 pub use self::annotation_overrides::{AnnotationOverrides, OverrideKey};
 pub use self::events::{Event, EventType, MAX_NOTE_LEN, ObjectReference, cut};
 pub use self::lifecycle_event::{LifecycleEvent, LifecycleKind};
-pub use self::pod_problem::{Persistence, PodProblem};
+pub use self::pod_problem::{Persistence, PodProblem, PodsRead};
 pub use self::resource_version::ResourceVersion;
 pub use self::rollout::Rollout;
 pub use self::topology_hints::TopologyHints;
@@ -82,6 +82,8 @@ pub struct TargetStatus {
     pub ready: u32,
     /// `spec.replicas`.
     pub wanted: u32,
+    /// `metadata.generation`, which each change of the spec raises; `None` if the object has none.
+    pub generation: Option<u64>,
     /// The messages of the conditions that explain missing pods, such as a quota
     /// (`ReplicaFailure`) or a deadline that has passed (`Progressing`), in printable
     /// characters.
@@ -518,9 +520,8 @@ pub enum Report {
     },
     /// The status that the controller of the scale target writes, at first and at each change.
     TargetStatus(TargetStatus),
-    /// What is wrong with the pods of an app that is waking, after they were read; `None`: nothing, or
-    /// they may not be read.
-    PodProblem(Option<PodProblem>),
+    /// What the pods of an app that is waking show, after they were read.
+    PodsRead(PodsRead),
     /// Each event of the watch of the scale target.
     Observed(Observation),
     /// Whether the scale target is watched, at each change; at first it is not.

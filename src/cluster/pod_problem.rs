@@ -1,4 +1,15 @@
-//! [`PodProblem`]: why the pods of an app do not get ready.
+//! [`PodsRead`]: what the pods of an app show, and [`PodProblem`]: why they do not get ready.
+
+use std::collections::BTreeSet;
+
+/// What the pods of an app show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodsRead {
+    /// What is wrong with them; `None`: nothing, or they may not be read.
+    pub problem: Option<PodProblem>,
+    /// The UIDs of those that are to be there.
+    pub uids: BTreeSet<String>,
+}
 
 /// Why the pods of an app do not get ready.
 #[derive(Clone, Debug, PartialEq, Eq)]

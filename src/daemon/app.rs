@@ -135,6 +135,8 @@ pub struct App<A> {
     refused_since: Option<Time>,
     /// Why waiting connections are let go.
     wake_failure: Option<&'static str>,
+    /// The same as it was logged: it holds from one read of the pods to the next.
+    logged_failure: Option<&'static str>,
     /// When the backends of the sockets are updated next; `None`: only after a report.
     backends_until: Option<Time>,
     /// When the gate, which is open, shuts without an event.
@@ -187,6 +189,7 @@ impl<A: Api> App<A> {
             uses_at_read: 0,
             refused_since: None,
             wake_failure: None,
+            logged_failure: None,
             backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
             started: now,
@@ -372,8 +375,9 @@ impl<A: Api> App<A> {
             Report::Pods { port, pods } => {
                 self.endpoints_updated = Some(now);
                 self.watch_timeout.restart();
-                if let Some(port) = self.ports.get_mut(port) {
-                    port.pods.update(pods, now);
+                let port = self.ports.get_mut(port);
+                if port.is_some_and(|port| port.pods.update(pods, now)) {
+                    self.note_change(now);
                 }
                 self.backends_until = Some(now);
             }
@@ -405,8 +409,9 @@ impl<A: Api> App<A> {
             Report::TargetStatus(status) => {
                 self.policy.set_rollout(status.rollout, now);
                 self.target_status = Some(status);
+                self.note_change(now);
             }
-            Report::PodProblem(problem) => self.set_pod_problem(problem, now),
+            Report::PodsRead(read) => self.set_pods_read(read, now),
             Report::Observed(observation) => self.policy.observe(observation, now),
             Report::Watching(is_watching) => self.policy.set_watching(is_watching, now),
             Report::RequestFailed(what) => self.health.trouble(what, now),

@@ -9,11 +9,11 @@ use crate::clock::Time;
 const USUAL: Duration = Duration::from_secs(10);
 
 /// The shortest and the longest time after which a wake counts as longer than usual.
-const SHORTEST: Duration = Duration::from_secs(2);
-const LONGEST: Duration = Duration::from_secs(30);
+const MIN_SLOW_AFTER: Duration = Duration::from_secs(2);
+const MAX_SLOW_AFTER: Duration = Duration::from_secs(30);
 
 /// The longest such time where waiters are let go at once on a reason that waiting does not end.
-const LONGEST_FAIL_FAST: Duration = Duration::from_secs(3);
+const MAX_SLOW_AFTER_FAIL_FAST: Duration = Duration::from_secs(3);
 
 /// The first interval between two reads, and the one at which doubling stops.
 const INTERVALS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(300)];
@@ -21,10 +21,15 @@ const INTERVALS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(3
 /// The same where waiters are let go at once.
 const INTERVALS_FAIL_FAST: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 
+/// The shortest interval, however often the app changes.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// When the pods of an app are read next. The intervals double while nothing changes.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosis {
     next: Option<Time>,
+    /// When they were read last.
+    last: Option<Time>,
     interval: Duration,
     /// Whether somebody waits, or has come since the last read.
     is_wanted: bool,
@@ -60,10 +65,23 @@ impl Diagnosis {
     pub fn is_due(&mut self, fail_fast: bool, now: Time) -> bool {
         let is_due = self.poll_timeout().is_some_and(|next| next <= now);
         if is_due {
-            self.next = Some(now + self.interval);
+            (self.last, self.next) = (Some(now), Some(now + self.interval));
             self.interval = (self.interval * 2).min(intervals(fail_fast)[1]);
         }
         is_due
+    }
+
+    /// When the pods were read last; `None`: not in this wake.
+    pub fn last(&self) -> Option<Time> {
+        self.last
+    }
+
+    /// Has the pods read soon, unless they were read since then.
+    pub fn hasten(&mut self, since: Time) {
+        if let Some(last) = self.last.filter(|&last| last < since) {
+            let soon = since.max(last + MIN_INTERVAL);
+            self.next = self.next.map(|next| next.min(soon));
+        }
     }
 
     /// Begins with the first interval again: the reason has changed.
@@ -88,11 +106,11 @@ fn slow_after(took: impl Iterator<Item = Duration>, fail_fast: bool) -> Duration
     let median = took.get(took.len() / 2);
     let usual = median.map_or(USUAL, |&median| median + median / 2);
     let longest = if fail_fast {
-        LONGEST_FAIL_FAST
+        MAX_SLOW_AFTER_FAIL_FAST
     } else {
-        LONGEST
+        MAX_SLOW_AFTER
     };
-    usual.clamp(SHORTEST, longest)
+    usual.clamp(MIN_SLOW_AFTER, longest)
 }
 
 #[cfg(test)]
@@ -140,6 +158,23 @@ mod tests {
         diagnosis.update(None, none(), false, true);
         assert_eq!(diagnosis.poll_timeout(), None);
         assert!(!diagnosis.is_due(false, at(900)));
+    }
+
+    #[test]
+    fn a_read_is_hastened_once_and_not_within_a_second_of_the_last() {
+        let mut diagnosis = Diagnosis::default();
+        diagnosis.update(Some(at(100)), [].into_iter(), true, true);
+        diagnosis.hasten(at(101));
+        assert_eq!(diagnosis.poll_timeout(), Some(at(103)), "not the first");
+        assert!(diagnosis.is_due(true, at(103)));
+        diagnosis.hasten(at(103));
+        assert_eq!(diagnosis.poll_timeout(), Some(at(108)), "read since then");
+        let soon = Time::from_millis(103_200);
+        diagnosis.hasten(soon);
+        assert_eq!(diagnosis.poll_timeout(), Some(at(104)));
+        assert!(diagnosis.is_due(true, at(104)));
+        diagnosis.hasten(soon);
+        assert_eq!(diagnosis.poll_timeout(), Some(at(114)));
     }
 
     #[test]

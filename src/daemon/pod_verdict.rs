@@ -1,13 +1,18 @@
 //! [`PodVerdict`]: what the reads of the pods come to during a wake, and whether waiting is in vain.
 //!
-//! The status of a container alternates between an attempt and the pause after it, so that no read
-//! is taken alone: a problem that lasts does so until its pod is gone, or has run for two reads.
+//! That waiting is in vain counts for a moment only ([`VALID_FOR`]), and no longer once something
+//! about the app has changed: it may have been mended. The next who comes waits until the pods are
+//! read again. So nobody is let go for a reason that has been gone for longer, and nothing is read
+//! while nobody comes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::cluster::{Persistence, PodProblem};
+use crate::cluster::{Persistence, PodProblem, PodsRead};
+
+/// How long a read counts that shows that waiting is in vain.
+const VALID_FOR: Duration = Duration::from_secs(5);
 
 /// After this long a pull that goes on failing counts as one that waiting does not solve. A
 /// registry that refuses for a moment has recovered by then.
@@ -17,8 +22,9 @@ const REPEATS_FOR: Duration = Duration::from_secs(30);
 /// the kubelet between them are 10, 20 and 40 s.
 const RESTARTS: u64 = 3;
 
-/// The number of reads in a row without a problem after which none is left.
-const QUIET_READS: u32 = 2;
+/// How long a container that has crashed again and again must have run until it counts as mended.
+/// Less than the validity, so that the second read finds it so.
+const RUNS_FOR: Duration = Duration::from_secs(4);
 
 /// What is known of the pods.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +32,14 @@ pub struct PodVerdict {
     problem: Option<PodProblem>,
     first: Option<Sighting>,
     lasting: Option<&'static str>,
-    quiet_reads: u32,
+    /// Until when what lasts counts without another read.
+    valid_until: Option<Time>,
+    /// Since when another read is needed.
+    outdated_since: Option<Time>,
+    /// Whether that is so because something has changed.
+    has_change: bool,
+    /// Since when the reads show no problem.
+    quiet_since: Option<Time>,
     logged: BTreeSet<&'static str>,
 }
 
@@ -36,6 +49,9 @@ struct Sighting {
     uid: String,
     at: Time,
     restarts: u64,
+    /// Whether its container was seen in the pause after a crash: between the pauses it runs. Other
+    /// reasons are shown until the container has started.
+    is_crash_loop: bool,
 }
 
 impl PodVerdict {
@@ -44,42 +60,94 @@ impl PodVerdict {
         self.problem.as_ref()
     }
 
-    /// The reason that waiting does not solve, if there is one.
+    /// The reason that waiting does not solve, if there is one, be it valid or not.
     pub fn lasting(&self) -> Option<&'static str> {
         self.lasting
     }
 
-    /// Applies a read. Returns the problem if its reason is new in this wake.
-    pub fn update(&mut self, problem: Option<PodProblem>, now: Time) -> Option<&PodProblem> {
-        match &problem {
+    /// The same while it is valid.
+    pub fn in_force(&self) -> Option<&'static str> {
+        self.lasting.filter(|_| self.valid_until.is_some())
+    }
+
+    /// When it is valid no longer, though nothing happens.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.valid_until.filter(|_| self.lasting.is_some())
+    }
+
+    /// Handles the passing of time.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if let Some(until) = self.valid_until.filter(|&until| until <= now) {
+            self.valid_until = None;
+            self.outdated_since = Some(until);
+        }
+    }
+
+    /// Records that the app has changed, so that what lasts may be mended.
+    pub fn outdate(&mut self, now: Time) {
+        self.valid_until = None;
+        self.outdated_since = Some(now);
+        self.has_change = true;
+    }
+
+    /// Since when what lasts is valid no longer, and whether it is for a change of the app; `None`
+    /// if it is valid, or nothing lasts.
+    pub fn outdated(&self) -> Option<(Time, bool)> {
+        self.lasting?;
+        Some((self.outdated_since?, self.has_change))
+    }
+
+    /// Applies a read, for which was asked at `asked`. Returns the problem if its reason is new in
+    /// this wake.
+    pub fn update(&mut self, read: PodsRead, asked: Time, now: Time) -> Option<&PodProblem> {
+        let is_gone = |it: &Sighting| !read.uids.contains(&it.uid);
+        if self.first.as_ref().is_some_and(is_gone) {
+            (self.lasting, self.first) = (None, None);
+        }
+        match &read.problem {
             Some(problem) if problem.reason != "Unhealthy" => {
-                self.quiet_reads = 0;
+                self.quiet_since = None;
                 self.judge(problem, now);
             }
             // It runs, whether its probe fails or not.
-            _ => {
-                self.quiet_reads += 1;
-                if self.quiet_reads >= QUIET_READS {
-                    (self.lasting, self.first) = (None, None);
-                }
-            }
+            _ => self.note_quiet(now),
         }
-        self.problem = problem;
+        // What was read may be older than a change that came after the request.
+        if self.outdated_since.is_none_or(|since| since <= asked) {
+            (self.outdated_since, self.has_change) = (None, false);
+            self.valid_until = self.lasting.map(|_| now + VALID_FOR);
+        }
+        self.problem = read.problem;
         let problem = self.problem.as_ref()?;
         self.logged.insert(problem.reason).then_some(problem)
     }
 
+    fn note_quiet(&mut self, now: Time) {
+        let since = *self.quiet_since.get_or_insert(now);
+        if self.first.as_ref().is_none_or(|it| !it.is_crash_loop) {
+            (self.lasting, self.first) = (None, None);
+        } else if now.since(since) >= RUNS_FOR {
+            // Its restarts go on counting from the first sighting, should it crash again.
+            self.lasting = None;
+        }
+    }
+
     fn judge(&mut self, problem: &PodProblem, now: Time) {
-        let restarts = match problem.persistence {
-            Persistence::Restarts(count) => count,
-            _ => 0,
+        let (restarts, is_crash_loop) = match problem.persistence {
+            Persistence::Restarts(count) => (count, true),
+            _ => (0, false),
         };
-        if self.first.as_ref().is_none_or(|it| it.uid != problem.uid) {
+        let is_same = |it: &Sighting| {
+            // A container that crashes has been started: what was in its way before is over.
+            it.uid == problem.uid && (it.is_crash_loop || !is_crash_loop)
+        };
+        if !self.first.as_ref().is_some_and(is_same) {
             self.lasting = None;
             self.first = Some(Sighting {
                 uid: problem.uid.clone(),
                 at: now,
                 restarts,
+                is_crash_loop,
             });
         }
         let Some(first) = &self.first else {
@@ -113,13 +181,22 @@ mod tests {
         }
     }
 
-    /// The lasting reasons after each of the reads, which are five seconds apart.
+    /// A read of two pods, of which one may have a problem.
+    fn read(problem: Option<PodProblem>) -> PodsRead {
+        let uids = ["a", "b"].map(str::to_owned).into();
+        PodsRead { problem, uids }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::new(Duration::from_secs(1000 + seconds))
+    }
+
+    /// Whether a reason lasts after each of the reads, which are five seconds apart.
     fn lasting(reads: &[Option<PodProblem>]) -> Vec<bool> {
         let mut verdict = PodVerdict::default();
-        let mut now = Time::from_millis(1_000_000);
-        let judged = reads.iter().map(|read| {
-            verdict.update(read.clone(), now);
-            now = now + Duration::from_secs(5);
+        let judged = reads.iter().zip(0..).map(|(problem, index)| {
+            let now = at(5 * index);
+            verdict.update(read(problem.clone()), now, now);
             verdict.lasting().is_some()
         });
         judged.collect()
@@ -174,10 +251,45 @@ mod tests {
         });
         assert_eq!(lasting(&[bad("a"), beside]), [true, false]);
         let probe = Some(problem("Unhealthy", "a", Persistence::Passes));
+        assert_eq!(lasting(&[bad("a"), probe]), [true, false]);
+        let crash = |count| {
+            let persistence = Persistence::Restarts(count);
+            Some(problem("CrashLoopBackOff", "a", persistence))
+        };
         assert_eq!(
-            lasting(&[bad("a"), probe.clone(), probe]),
-            [true, true, false]
+            lasting(&[bad("a"), crash(0), crash(3)]),
+            [true, false, true],
+            "it has been started"
         );
+        let mut verdict = PodVerdict::default();
+        verdict.update(read(crash(0)), at(0), at(0));
+        verdict.update(read(crash(3)), at(1), at(1));
+        assert!(verdict.lasting().is_some());
+        verdict.update(PodsRead::default(), at(2), at(2));
+        assert_eq!(verdict.lasting(), None, "its pod is gone");
+    }
+
+    #[test]
+    fn what_lasts_counts_for_a_moment_and_until_something_has_changed() {
+        let bad = || read(Some(problem("InvalidImageName", "a", Persistence::Lasts)));
+        let mut verdict = PodVerdict::default();
+        verdict.outdate(at(0));
+        assert_eq!(verdict.outdated(), None, "nothing lasts");
+        verdict.update(bad(), at(1), at(2));
+        assert!(verdict.in_force().is_some());
+        assert_eq!(verdict.poll_timeout(), Some(at(7)));
+        verdict.handle_timeout(at(7));
+        assert_eq!((verdict.in_force(), verdict.poll_timeout()), (None, None));
+        assert_eq!(verdict.outdated(), Some((at(7), false)));
+        assert!(verdict.lasting().is_some(), "as far as is known");
+        verdict.update(bad(), at(9), at(9));
+        verdict.outdate(at(10));
+        assert_eq!(verdict.outdated(), Some((at(10), true)));
+        verdict.update(bad(), at(9), at(11));
+        assert_eq!(verdict.in_force(), None, "it was read before the change");
+        verdict.update(bad(), at(11), at(11));
+        assert!(verdict.in_force().is_some());
+        assert_eq!(verdict.outdated(), None);
     }
 
     #[test]
@@ -191,8 +303,8 @@ mod tests {
             "ErrImagePull",
             "ImagePullBackOff",
         ] {
-            let read = problem(reason, "a", Persistence::Passes);
-            logged += usize::from(verdict.update(Some(read), now).is_some());
+            let read = read(Some(problem(reason, "a", Persistence::Passes)));
+            logged += usize::from(verdict.update(read, now, now).is_some());
         }
         assert_eq!(logged, 2);
     }

@@ -33,8 +33,8 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// Replaces the list.
-    pub fn update(&mut self, listed: Vec<Pod>, now: Time) {
+    /// Replaces the list. Returns whether pods have come or gone.
+    pub fn update(&mut self, listed: Vec<Pod>, now: Time) -> bool {
         self.end_quarantines(now);
         if self.awake_since.is_some() {
             self.listed_awake.get_or_insert(now);
@@ -55,7 +55,12 @@ impl Pods {
             !were_ready.contains(uid) && listed.iter().any(is_it)
         };
         self.accepting.retain(|uid| starts(uid));
+        fn uids(pods: &[Pod]) -> impl Iterator<Item = &str> {
+            pods.iter().map(|pod| pod.uid.as_str())
+        }
+        let have_changed = uids(&self.listed).ne(uids(&listed));
         self.listed = listed;
+        have_changed
     }
 
     /// Records that a starting pod has accepted a connection.

@@ -154,6 +154,7 @@ mod tests {
             kind: "Deployment".to_owned(),
             ready,
             wanted,
+            generation: None,
             condition_messages: trouble.iter().map(|&text| text.to_owned()).collect(),
             uid: String::new(),
             is_creation_refused: false,

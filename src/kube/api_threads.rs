@@ -354,7 +354,7 @@ impl AppHandle {
         }
     }
 
-    /// Has the pods of the scale target read, and reported as [`Report::PodProblem`].
+    /// Has the pods of the scale target read, and reported as [`Report::PodsRead`].
     ///
     /// Never blocks.
     pub fn read_pods(&self) {

@@ -1,6 +1,8 @@
 //! [`diagnose`] reads a list of pods, and [`warning`] a list of Events about one of them: why they
 //! do not get ready.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::text::printable;
@@ -38,6 +40,15 @@ const WARNINGS: [&str; 5] = [
     "BackOff",
 ];
 
+/// A list of pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The UIDs of those that are to be there.
+    pub(super) uids: BTreeSet<String>,
+    /// What they show.
+    pub(super) diagnosis: Diagnosis,
+}
+
 /// What a list of pods shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Diagnosis {
@@ -55,15 +66,23 @@ pub(super) enum Diagnosis {
 }
 
 /// What the list of pods in `body` shows; `None` if it is none.
-pub(super) fn diagnose(body: &[u8]) -> Option<Diagnosis> {
+pub(super) fn diagnose(body: &[u8]) -> Option<Listed> {
     let list: Value = serde_json::from_slice(body).ok()?;
     let pods: Vec<&Value> = list["items"]
         .as_array()?
         .iter()
         .filter(|pod| is_current(pod))
         .collect();
+    let uids = pods.iter().map(|pod| text(&pod["metadata"]["uid"]));
+    Some(Listed {
+        uids: uids.map(str::to_owned).collect(),
+        diagnosis: diagnosis(&pods, &list),
+    })
+}
+
+fn diagnosis(pods: &[&Value], list: &Value) -> Diagnosis {
     if pods.iter().any(|pod| is_ready(pod)) {
-        return Some(Diagnosis::Nothing);
+        return Diagnosis::Nothing;
     }
     let problems: Vec<PodProblem> = pods.iter().filter_map(|pod| problem(pod)).collect();
     // Of several pods one is enough. Those beyond the end of the list may be well.
@@ -73,18 +92,18 @@ pub(super) fn diagnose(body: &[u8]) -> Option<Diagnosis> {
         .iter()
         .position(|it| it.persistence == Persistence::Passes);
     if let Some(problem) = problems.into_iter().nth(passing.unwrap_or(0)) {
-        return Some(Diagnosis::Problem(PodProblem {
+        return Diagnosis::Problem(PodProblem {
             others_start,
             ..problem
-        }));
+        });
     }
-    Some(pods.first().map_or(Diagnosis::Nothing, |pod| {
+    pods.first().map_or(Diagnosis::Nothing, |pod| {
         let metadata = |key: &str| text(&pod["metadata"][key]).to_owned();
         Diagnosis::Unexplained {
             pod: metadata("name"),
             uid: metadata("uid"),
         }
-    }))
+    })
 }
 
 /// The last warning of the list of Events in `body`, all of which are about the pod of that name.
@@ -223,6 +242,10 @@ mod tests {
         json!({ "metadata": { "name": name, "uid": format!("uid of {name}") }, "status": status })
     }
 
+    fn shown(body: &[u8]) -> Option<Diagnosis> {
+        diagnose(body).map(|listed| listed.diagnosis)
+    }
+
     /// A pod whose container waits for that reason.
     fn waits(reason: &str, message: &str, restarts: u64) -> Value {
         pod(
@@ -302,7 +325,7 @@ mod tests {
                 Persistence::Passes,
             ),
         ] {
-            let Some(Diagnosis::Problem(problem)) = diagnose(&list(&[pod])) else {
+            let Some(Diagnosis::Problem(problem)) = shown(&list(&[pod])) else {
                 panic!("{text}");
             };
             assert_eq!((&*problem.text, problem.persistence), (text, persistence));
@@ -323,33 +346,39 @@ mod tests {
         let ended = pod("c", json!({ "phase": "Failed" }));
         for (label, pods, expected) in [
             ("none", vec![], Diagnosis::Nothing),
-            ("an old one", vec![ending, ended], Diagnosis::Nothing),
+            (
+                "an old one",
+                vec![ending.clone(), ended],
+                Diagnosis::Nothing,
+            ),
             ("one is ready", vec![broken(), ready()], Diagnosis::Nothing),
             ("one starts", vec![starting.clone()], unexplained),
         ] {
-            assert_eq!(diagnose(&list(&pods)), Some(expected), "{label}");
+            assert_eq!(shown(&list(&pods)), Some(expected), "{label}");
         }
-        let shown = |pods: &[Value]| match diagnose(&list(pods)) {
+        let uids = diagnose(&list(&[ready(), ending])).unwrap().uids;
+        assert_eq!(uids, ["uid of b".to_owned()].into());
+        let problem = |pods: &[Value]| match shown(&list(pods)) {
             Some(Diagnosis::Problem(problem)) => problem,
             other => panic!("{other:?}"),
         };
-        let pull = |text: &str| shown(&[waits(PULL, text, 0)]).persistence;
+        let pull = |text: &str| problem(&[waits(PULL, text, 0)]).persistence;
         assert_eq!(pull("429 Too Many Requests"), Persistence::Repeats);
         assert_eq!(pull("x: not found"), Persistence::Lasts);
-        assert!(!shown(&[broken(), broken()]).others_start);
-        assert!(shown(&[broken(), starting.clone()]).others_start);
-        let passing = shown(&[broken(), waits("ErrImagePull", "", 0)]);
+        assert!(!problem(&[broken(), broken()]).others_start);
+        assert!(problem(&[broken(), starting.clone()]).others_start);
+        let passing = problem(&[broken(), waits("ErrImagePull", "", 0)]);
         assert_eq!(passing.persistence, Persistence::Passes);
         let part = json!({ "items": [broken()], "metadata": { "continue": "x" } });
-        let Some(Diagnosis::Problem(first)) = diagnose(part.to_string().as_bytes()) else {
+        let Some(Diagnosis::Problem(first)) = shown(part.to_string().as_bytes()) else {
             panic!("a problem");
         };
         assert!(first.others_start, "those beyond the end may be well");
         for body in ["", "{}", "[]", r#"{"items":7}"#] {
-            assert_eq!(diagnose(body.as_bytes()), None, "{body}");
+            assert_eq!(shown(body.as_bytes()), None, "{body}");
         }
         assert_eq!(
-            diagnose(br#"{"items":[7,null]}"#).unwrap(),
+            shown(br#"{"items":[7,null]}"#).unwrap(),
             Diagnosis::Unexplained {
                 pod: String::new(),
                 uid: String::new(),

@@ -17,11 +17,15 @@ use super::pod_problem::{self, Diagnosis};
 use super::scheduler::AppKey;
 use super::text::LogOnce;
 use crate::clock::{Clock, Time};
-use crate::cluster::{PodProblem, Report};
+use crate::cluster::{PodProblem, PodsRead, Report};
 use crate::supervisor;
 
 /// The largest reply, in bytes: a few pods.
 const CAP: u64 = 4 * 1024 * 1024;
+
+/// The pause after a read: at most ten are made in a second, however many apps there are and however
+/// often each asks.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The time after a refusal in which no pod of the namespace is read.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
@@ -97,6 +101,7 @@ impl PodReader {
             while let Some(job) = reader.shared.next() {
                 // A panic is logged where it happens.
                 let _ = supervisor::catch_panic(|| reader.execute(job));
+                thread::sleep(PAUSE);
             }
         });
         if let Err(why) = started {
@@ -113,23 +118,29 @@ impl PodReader {
             return;
         }
         let path = paths::pods(&job.namespace, &job.selector);
-        let problem = match self.shared.client.calls().list(&path, CAP) {
+        let read = match self.shared.client.calls().list(&path, CAP) {
             Ok(reply) if reply.is_success() => {
                 let mut state = lock(&self.shared.state);
                 let log = state.logs.entry(job.namespace.clone()).or_default();
                 log.clear(&format!("pods can be listed in {}", job.namespace));
                 drop(state);
-                self.explain(&job.namespace, pod_problem::diagnose(&reply.body))
+                let Some(listed) = pod_problem::diagnose(&reply.body) else {
+                    return debug!("pods cannot be listed: the reply is no list");
+                };
+                PodsRead {
+                    problem: self.explain(&job.namespace, listed.diagnosis),
+                    uids: listed.uids,
+                }
             }
             Ok(reply) if reply.status == 403 => {
                 self.refused(&job.namespace, &reply.explanation());
-                None
+                PodsRead::default()
             }
             // What is known stays.
             Ok(reply) => return debug!("pods cannot be listed: {}", reply.explanation()),
             Err(failure) => return debug!("pods cannot be listed: {}", failure.text),
         };
-        (job.report)(Report::PodProblem(problem));
+        (job.report)(Report::PodsRead(read));
     }
 
     fn refused(&self, namespace: &str, why: &str) {
@@ -144,8 +155,8 @@ impl PodReader {
         log.raise(Level::Info, "refused", &text);
     }
 
-    fn explain(&self, namespace: &str, diagnosis: Option<Diagnosis>) -> Option<PodProblem> {
-        let (pod, uid) = match diagnosis? {
+    fn explain(&self, namespace: &str, diagnosis: Diagnosis) -> Option<PodProblem> {
+        let (pod, uid) = match diagnosis {
             Diagnosis::Nothing => return None,
             Diagnosis::Problem(problem) => return Some(problem),
             Diagnosis::Unexplained { pod, uid } => (pod, uid),
@@ -246,10 +257,11 @@ mod tests {
             )
         });
         let reports = read(&reader, 1);
-        let Report::PodProblem(Some(problem)) = reports.recv_timeout(DEADLINE).unwrap() else {
-            panic!("a problem");
+        let Report::PodsRead(read) = reports.recv_timeout(DEADLINE).unwrap() else {
+            panic!("what the pods show");
         };
-        assert_eq!(problem.text, "pod a: Unhealthy: 503");
+        assert_eq!(read.problem.unwrap().text, "pod a: Unhealthy: 503");
+        assert_eq!(read.uids, ["7".to_owned()].into());
         assert_eq!(
             asked.try_iter().collect::<Vec<_>>(),
             [
@@ -262,10 +274,23 @@ mod tests {
     }
 
     #[test]
+    fn the_pods_of_many_apps_are_read_at_most_ten_times_in_a_second() {
+        let (reader, asked) = reader(|_| (200, r#"{"items":[]}"#));
+        let began = testing::clock();
+        let reports: Vec<_> = (0..5).map(|app| read(&reader, app)).collect();
+        for report in reports {
+            report.recv_timeout(DEADLINE).unwrap();
+        }
+        assert!(testing::clock().since(began) >= PAUSE * 4);
+        assert_eq!(asked.try_iter().count(), 5);
+    }
+
+    #[test]
     fn what_may_not_be_read_is_not_asked_for_again_for_a_while_and_a_failure_is_no_report() {
         let (refused, asked) = reader(|_| (403, r#"{"message":"no"}"#));
         let reports = read(&refused, 1);
-        assert_eq!(reports.recv_timeout(DEADLINE), Ok(Report::PodProblem(None)));
+        let nothing = Report::PodsRead(PodsRead::default());
+        assert_eq!(reports.recv_timeout(DEADLINE), Ok(nothing));
         let again = read(&refused, 2);
         assert!(again.recv().is_err(), "the job was dropped");
         assert_eq!(asked.try_iter().count(), 1);

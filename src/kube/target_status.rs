@@ -128,6 +128,7 @@ fn shown(object: Object) -> Option<TargetStatus> {
         uid: object.metadata.uid,
         ready: status.ready_replicas.unwrap_or(0),
         wanted: spec.replicas?,
+        generation,
         is_creation_refused,
         selector: selector(&spec.selector),
         rollout,
@@ -194,7 +195,12 @@ mod tests {
                 &[],
             ),
         ] {
+            let body = recorded_body(name);
+            let object: Value = serde_json::from_slice(&body).unwrap();
+            let generation = object["metadata"]["generation"].as_u64();
+            assert!(generation.is_some(), "{name}");
             let expected = TargetStatus {
+                generation,
                 kind: kind.to_owned(),
                 uid: uid.to_owned(),
                 ready,
@@ -204,11 +210,7 @@ mod tests {
                 selector: selector.to_owned(),
                 rollout: None,
             };
-            assert_eq!(
-                target_status(&recorded_body(name)),
-                Some(expected),
-                "{name}"
-            );
+            assert_eq!(target_status(&body), Some(expected), "{name}");
         }
         for name in ["02-scale-get-zero", "25-not-found", "05-slices-list-empty"] {
             assert_eq!(target_status(&recorded_body(name)), None, "{name}");

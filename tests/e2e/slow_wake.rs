@@ -107,6 +107,22 @@ fn with_fail_fast_who_waits_in_vain_is_answered_at_once_and_so_is_who_comes() {
     echo(&mut zpa.connect(), "served");
 }
 
+/// Nobody comes meanwhile, and the new pods are not ready yet.
+#[test]
+fn with_fail_fast_a_mended_deployment_is_seen_at_once_and_who_comes_waits() {
+    let sandbox = asleep_with(NO_IMAGE);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, FAIL_FAST]);
+    settle_asleep(&sandbox, &zpa);
+    expect_reset(&mut zpa.connect());
+    zpa.expect_log("the app cannot start (ImagePullBackOff)");
+    sandbox.set_pods_starting();
+    sandbox.set_image("test/echo:2");
+    zpa.expect_log("connections wait again");
+    let mut client = zpa.connect();
+    sandbox.set_start_delay(Duration::ZERO);
+    echo(&mut client, "served");
+}
+
 #[test]
 fn with_fail_fast_a_quota_that_allows_no_pod_resets_who_waits_until_there_is_room() {
     let sandbox = asleep();

@@ -9,7 +9,8 @@ use super::super::journal::WakeResult;
 use super::super::pod_verdict::PodVerdict;
 use super::{App, Process};
 use crate::clock::Time;
-use crate::cluster::PodProblem;
+use crate::cluster::PodsRead;
+use crate::engine::Counts;
 use crate::policy::Phase;
 
 /// Why pods that a quota or a policy does not allow are not there.
@@ -21,11 +22,11 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 impl<A: Api> App<A> {
     /// Applies what was read of the pods.
-    pub(super) fn set_pod_problem(&mut self, problem: Option<PodProblem>, now: Time) {
-        let Some(since) = self.starting_since() else {
+    pub(super) fn set_pods_read(&mut self, read: PodsRead, now: Time) {
+        let (Some(since), Some(asked)) = (self.starting_since(), self.diagnosis.last()) else {
             return;
         };
-        let Some(new) = self.pod_verdict.update(problem, now) else {
+        let Some(new) = self.pod_verdict.update(read, asked, now) else {
             return;
         };
         let (text, took) = (new.text.clone(), now.since(since).as_secs());
@@ -34,13 +35,23 @@ impl<A: Api> App<A> {
         self.diagnosis.restart_intervals(self.config.fail_fast, now);
     }
 
+    /// Handles that the scale target or its endpoints have changed: what was wrong with the pods may
+    /// be mended.
+    pub(super) fn note_change(&mut self, now: Time) {
+        if self.pod_verdict.problem().is_some() {
+            self.diagnosis.restart_intervals(self.config.fail_fast, now);
+        }
+        self.pod_verdict.outdate(now);
+    }
+
     /// Has the pods read if a wake takes longer than usual and somebody waits for it, and lets go of
     /// those who wait if waiting does not solve what is wrong.
     pub(super) fn diagnose<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let (now, fail_fast) = (process.now, self.config.fail_fast);
         let since = self.starting_since();
         let counts = process.sockets.counts(self.id);
-        let is_wanted = counts.waiting > 0 || counts.uses != self.uses_at_read;
+        self.pod_verdict.handle_timeout(now);
+        let is_wanted = self.is_read_wanted(counts);
         let wakes = self.journal.wakes();
         let served = wakes.filter(|wake| wake.result == WakeResult::Served);
         let took = served.map(|wake| wake.took);
@@ -55,6 +66,25 @@ impl<A: Api> App<A> {
         self.update_wake_failure(process);
     }
 
+    /// Whether it matters to somebody what the pods show. While it is known that waiting is in vain
+    /// nobody waits, and it matters again to the next who comes after that is valid no longer; and
+    /// once after each change.
+    fn is_read_wanted(&mut self, counts: Counts) -> bool {
+        let has_come = counts.waiting > 0 || counts.uses != self.uses_at_read;
+        if !self.config.fail_fast || self.pod_verdict.lasting().is_none() {
+            return has_come;
+        }
+        let Some((since, has_change)) = self.pod_verdict.outdated() else {
+            return false;
+        };
+        let is_unread = self.diagnosis.last().is_none_or(|last| last < since);
+        let is_wanted = counts.waiting > 0 || (has_change && is_unread);
+        if is_wanted {
+            self.diagnosis.hasten(since);
+        }
+        is_wanted
+    }
+
     /// When [`App::diagnose`] has something to do even without an event.
     pub(super) fn diagnosis_due(&self) -> Option<Time> {
         let is_open = self.wake_failure.is_none() && self.pod_verdict.problem().is_none();
@@ -64,20 +94,23 @@ impl<A: Api> App<A> {
             .poll_timeout()
             .into_iter()
             .chain(refused)
+            .chain(self.pod_verdict.poll_timeout())
             .min()
     }
 
     fn update_wake_failure<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
-        let failure = self.lasting_failure(process.now);
-        if failure == self.wake_failure {
+        let (known, in_force) = self.lasting_failure(process.now);
+        if in_force != self.wake_failure {
+            self.wake_failure = in_force;
+            process
+                .sockets
+                .set_wake_failure(self.id, in_force, process.now);
+        }
+        if std::mem::replace(&mut self.logged_failure, known) == known {
             return;
         }
-        self.wake_failure = failure;
-        process
-            .sockets
-            .set_wake_failure(self.id, failure, process.now);
         let name = &self.config.name;
-        match failure {
+        match known {
             Some(why) => {
                 let facts = self.facts(process.sockets).explain();
                 warn!(
@@ -91,20 +124,20 @@ impl<A: Api> App<A> {
         }
     }
 
-    /// Why those who wait would wait in vain, if they are to be let go then. What the pods show has
-    /// the last word.
-    fn lasting_failure(&mut self, now: Time) -> Option<&'static str> {
+    /// Why those who wait would wait in vain, if they are to be let go then: as it is known, and as
+    /// it is in force. What the pods show has the last word.
+    fn lasting_failure(&mut self, now: Time) -> (Option<&'static str>, Option<&'static str>) {
         let is_starting = self.config.fail_fast && self.starting_since().is_some();
         let target = self.target_status.as_ref();
         let is_refused = is_starting && target.is_some_and(|target| target.is_creation_refused);
         self.refused_since = is_refused.then(|| self.refused_since.unwrap_or(now));
         if !is_starting {
-            return None;
+            return (None, None);
         }
         let is_long = |since| now.since(since) >= REFUSED_FOR;
         match self.pod_verdict.problem() {
-            None if self.refused_since.is_some_and(is_long) => Some(REFUSED),
-            _ => self.pod_verdict.lasting(),
+            None if self.refused_since.is_some_and(is_long) => (Some(REFUSED), Some(REFUSED)),
+            _ => (self.pod_verdict.lasting(), self.pod_verdict.in_force()),
         }
     }
 

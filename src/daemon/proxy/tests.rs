@@ -1,6 +1,7 @@
 //! Two apps in one process, over sockets and API threads that only write down what they
 //! are asked.
 
+mod fail_fast;
 mod wakes;
 
 use std::cell::RefCell;
@@ -73,6 +74,10 @@ impl Sockets for FakeSockets {
     fn set_gate(&mut self, app: AppId, open: bool, _: Time) {
         self.note(app, "gate");
         self.gates.insert(app, open);
+    }
+
+    fn set_wake_failure(&mut self, app: AppId, why: Option<&'static str>, _: Time) {
+        self.note(app, format!("failure: {why:?}"));
     }
 
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], _: Time) {
@@ -150,6 +155,10 @@ impl Api for FakeApi {
     fn probe(&mut self, candidates: Vec<Candidate>) {
         let uids: Vec<String> = candidates.into_iter().map(|it| it.uid).collect();
         self.note(format!("probe: {uids:?}"));
+    }
+
+    fn read_pods(&mut self) {
+        self.note("read pods");
     }
 
     fn record_event(&mut self, event: Event) {

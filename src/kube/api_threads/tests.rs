@@ -108,7 +108,7 @@ fn both_threads_report_and_end_with_the_handle() {
             | Report::StaticBackends(_)
             | Report::BackupTarget(_)
             | Report::TargetStatus(_)
-            | Report::PodProblem(_)
+            | Report::PodsRead(_)
             | Report::Observed(_)
             | Report::Watching(_)
             | Report::Permission { .. }

@@ -337,6 +337,15 @@ impl Controller {
         }
     }
 
+    /// Ends all pods; others come in their place.
+    pub fn end_pods(&mut self, now: Instant) {
+        let ends = now + self.plan.stop_delay;
+        for pod in &mut self.pods {
+            pod.ends.get_or_insert(ends);
+        }
+        self.note(now, false);
+    }
+
     fn create_missing(
         &mut self,
         desired: u64,

@@ -40,6 +40,21 @@ impl Sandbox {
         });
     }
 
+    /// Nothing is wrong with the pods from now on, but they do not get ready yet.
+    pub fn set_pods_starting(&self) {
+        self.set_plan(|plan| (plan.start_delay, plan.trouble) = (None, None));
+    }
+
+    /// Gives the pods another image, as `kubectl set image` does. All of them end, and others
+    /// come, as with the strategy `Recreate`.
+    pub fn set_image(&self, image: &str) {
+        self.edit(|object| {
+            object["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
+        });
+        self.shared
+            .change(|state| state.controller.end_pods(Instant::now()));
+    }
+
     /// A quota allows no pod from now on, or allows them again.
     pub fn set_quota_exceeded(&self, exceeded: bool) {
         self.set_plan(|plan| plan.quota_exceeded = exceeded);
