@@ -4,16 +4,18 @@
 //! setting's flag, which it hands to [`crate::settings`].
 
 pub mod check;
-pub mod manifests;
+mod command;
+mod manifests;
 mod options;
 mod permissions;
-pub mod uninstall;
+mod uninstall;
 mod yaml;
 
 use std::ffi::OsString;
 
 use crate::clock::{Clock, WallClock};
 use crate::settings::{self, Invocation, Settings};
+use command::{Command, PRINTED};
 
 /// What a command is passed from outside: environment, clocks, terminal.
 pub struct Environment<'a> {
@@ -43,16 +45,89 @@ pub enum Output {
     Errors(Vec<String>),
 }
 
-/// Runs the command that the first argument names; `None` if it names none.
+/// The commands, in the order of the help.
+static COMMANDS: [&Command; 5] = [
+    &manifests::COMMAND,
+    &check::COMMAND,
+    &uninstall::COMMAND,
+    &EXPLAIN,
+    &HELP,
+];
+
+static EXPLAIN: Command = Command {
+    name: "explain",
+    summary: "says more about what the check has found",
+    usage: &["CODE"],
+    about: "Says what a check of zpa check looks at, why, and how to mend what it finds. No cluster \
+            is asked.",
+    options: &[],
+    settings: None,
+    words: check::codes,
+    variables: &[],
+    exit_codes: PRINTED,
+    examples: &[("PROXY", "What is wrong if no proxy is found ready.")],
+    run: |args, _| {
+        let code = args.first().and_then(|code| code.to_str());
+        match code.and_then(check::explain) {
+            Some(text) => Output::Text(text),
+            None => EXPLAIN.refuse(code, "a code of zpa check"),
+        }
+    },
+};
+
+static HELP: Command = Command {
+    name: "help",
+    summary: "says more about a command; without one the text of --help",
+    usage: &["[COMMAND]"],
+    about: "Prints the help of a command, as its --help does; without one that of zpa, with all \
+            settings.",
+    options: &[],
+    settings: None,
+    words: || COMMANDS.iter().map(|command| command.name).collect(),
+    variables: &[],
+    exit_codes: PRINTED,
+    examples: &[("check", "How the check is used.")],
+    run: |args, _| {
+        let name = args.first().map(|name| name.to_string_lossy());
+        match (&name, named(name.as_deref().unwrap_or_default())) {
+            (None, _) => Output::Text(settings::help(&summary())),
+            (_, Some(command)) => Output::Text(command.help()),
+            (given, None) => HELP.refuse(given.as_deref(), "a command"),
+        }
+    },
+};
+
+fn named(name: &str) -> Option<&'static Command> {
+    COMMANDS.into_iter().find(|command| command.name == name)
+}
+
+/// The part of `zpa --help` about the commands.
+pub fn summary() -> String {
+    let lines = COMMANDS.iter().map(|command| {
+        let usage = command.usage.first().unwrap_or(&"");
+        format!(
+            "       zpa {} {usage}\n           {}\n",
+            command.name, command.summary
+        )
+    });
+    lines.collect::<String>() + "       Each has a --help of its own.\n\n"
+}
+
+/// Runs the command that the first argument names; `None` if that is a flag, or there is none.
 pub fn run(args: &[OsString], environment: &Environment<'_>) -> Option<Output> {
-    let (command, args) = args.split_first()?;
-    match command.to_str()? {
-        "manifests" => Some(manifests::run(args, environment)),
-        "check" => Some(check::run(args, environment)),
-        "uninstall" => Some(uninstall::run(args, environment)),
-        "explain" => Some(explain(args)),
-        _ => None,
-    }
+    let (name, args) = args.split_first()?;
+    let name = name.to_str().filter(|name| !name.starts_with('-'))?;
+    let Some(command) = named(name) else {
+        return Some(HELP.refuse(Some(name), "a command, and every setting is a flag"));
+    };
+    let is_given = |names: [&str; 2]| args.iter().any(|arg| names.iter().any(|name| arg == name));
+    Some(if is_given(["--help", "-h"]) {
+        Output::Text(command.help())
+    } else if is_given(["--version", "-V"]) {
+        Output::Text(format!("{}\n", settings::version()))
+    } else {
+        (command.run)(args, environment)
+    })
 }
 
 /// Parses the arguments of `command`, without its own options, as settings.
@@ -60,19 +135,21 @@ pub fn run(args: &[OsString], environment: &Environment<'_>) -> Option<Output> {
 /// # Errors
 /// Everything that is wrong with them, a line each.
 fn settings(
-    command: &str,
+    command: &Command,
     args: Vec<OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Settings, Vec<String>> {
     match process_settings(command, args, env) {
         Ok(settings) if settings.apps.is_some() => Err(vec![format!(
-            "--apps (ZPA_APPS): {command} takes one app; give it as --deployment, with the other \
-             settings that it has in the list"
+            "--apps (ZPA_APPS): {} takes one app; give it as --deployment, with the other \
+             settings that it has in the list",
+            command.name
         )]),
         Ok(settings) if settings.discover.is_some() => Err(vec![format!(
-            "--discover (ZPA_DISCOVER): {command} takes one app; give it as --deployment, with the \
+            "--discover (ZPA_DISCOVER): {} takes one app; give it as --deployment, with the \
              settings that are annotations of its Service. The install for apps that are found is \
-             manifests/fleet"
+             manifests/fleet",
+            command.name
         )]),
         other => other,
     }
@@ -83,24 +160,70 @@ fn settings(
 /// # Errors
 /// Everything that is wrong with them, a line each.
 fn process_settings(
-    command: &str,
+    command: &Command,
     args: Vec<OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Settings, Vec<String>> {
-    match settings::parse(args, env) {
+    match settings::parse_beside(command.option_names(), args, env) {
         Ok(Invocation::Run(settings)) => Ok(*settings),
-        Ok(_) => Err(vec![format!("{command} takes settings alone")]),
+        // A word such as `-Vx`, which is neither of the two that are looked for first.
+        Ok(_) => Err(vec![format!("{} takes settings alone", command.name)]),
         Err(errors) => Err(errors.lines().map(str::to_owned).collect()),
     }
 }
 
-fn explain(args: &[OsString]) -> Output {
-    let code = args.first().and_then(|code| code.to_str());
-    match code.and_then(check::explain) {
-        Some(text) => Output::Text(text),
-        None => Output::Errors(vec![format!(
-            "explain takes a code of zpa check: {}",
-            check::codes().join(", ")
-        )]),
+#[cfg(test)]
+mod tests {
+    use super::options::Options;
+    use super::*;
+    use crate::settings::Scope;
+
+    /// The words of an example as a shell has them, without what it redirects.
+    fn words(line: &str) -> Vec<OsString> {
+        let words = line.split(' ').take_while(|word| !word.starts_with('>'));
+        words.map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_taken() {
+        for command in COMMANDS {
+            assert!(!command.examples.is_empty(), "{}", command.name);
+            for (line, _) in command.examples {
+                let options = Options::take(command.options, &words(line)).unwrap();
+                if command.settings.is_some() {
+                    let taken = process_settings(command, options.rest, &|_| None);
+                    assert!(taken.is_ok(), "{line}: {:?}", taken.err());
+                } else {
+                    let [word] = &options.rest[..] else {
+                        panic!("{line} is one word");
+                    };
+                    let known = (command.words)();
+                    assert!(known.iter().any(|it| *word == **it), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_choices_of_an_option_are_in_its_help() {
+        for option in COMMANDS.iter().flat_map(|command| command.options) {
+            for choice in option.choices {
+                assert!(option.help.contains(choice), "{}: {choice}", option.name);
+            }
+        }
+    }
+
+    /// Of one with the same name as a setting, such as `--dry-run`, the setting could not be
+    /// given: it would have to be of no use to the command.
+    #[test]
+    fn an_option_hides_no_setting_that_its_command_needs() {
+        for command in COMMANDS {
+            let names = command.option_names();
+            let hidden = settings::TABLE.iter().filter(|it| names.contains(&it.flag));
+            for setting in hidden {
+                let is_known = (command.name, setting.flag) == ("uninstall", "dry-run");
+                assert!(is_known && setting.scope == Scope::App, "{}", setting.flag);
+            }
+        }
     }
 }

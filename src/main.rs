@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
     match settings::parse(args, env) {
         Ok(Invocation::Run(settings)) => log_queue::with_stderr(|log| run(&settings, log)),
-        Ok(Invocation::Help) => print(&settings::help(), 0),
+        Ok(Invocation::Help) => print(&settings::help(&commands::summary()), 0),
         Ok(Invocation::Version) => print(&format!("{}\n", settings::version()), 0),
         Err(errors) => log_queue::with_stderr(|log| refuse(log, errors.lines())),
     }

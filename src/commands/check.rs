@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use super::command::Command;
 use super::options::{CommandOption, Options};
 use super::{Environment, Output};
 use crate::duration;
@@ -30,31 +31,79 @@ use services::Discovery;
 /// The interval between two checks with `--wait`.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// `zpa check`.
+pub static COMMAND: Command = Command {
+    name: "check",
+    summary: "looks whether what it needs is there, and what would disturb it",
+    usage: &[
+        "--deployment NAME [--FLAG VALUE]...",
+        "--apps FILE [--FLAG VALUE]...",
+        "--discover LABELS [--FLAG VALUE]...",
+    ],
+    about: "Checks whether what zpa needs is there, and what would disturb it. It reads with your \
+            kubeconfig, or in a pod with its service account, and changes nothing.\n\nPrints a line \
+            for each check: √ as it should be, ‼ a warning, × a failed check. zpa explain CODE says \
+            more about a code.",
+    options: &OPTIONS,
+    settings: Some(
+        "Every setting is an option too, those of kubeconfigs among them: zpa --help lists them. \
+         Give those that the proxy has, or is to have.",
+    ),
+    words: Vec::new,
+    variables: &[
+        (
+            "ZPA_..., KUBECONFIG",
+            "The settings, as for the proxy: zpa --help names each.",
+        ),
+        ("NO_COLOR", "If it is set, the table has no colours."),
+    ],
+    exit_codes: &[
+        (
+            0,
+            "everything is as it should be, or there are warnings alone",
+        ),
+        (1, "a check failed"),
+        (2, "wrong arguments, or it could not be checked"),
+    ],
+    examples: &[
+        ("--pre --deployment my-app", "Before the install."),
+        (
+            "--deployment my-app --wait 5m",
+            "After it, until the proxy is ready.",
+        ),
+        (
+            "--discover zero-pod-autoscaler/enabled=true --namespace dev --output json",
+            "All apps that are found in a namespace, for a program.",
+        ),
+    ],
+    run,
+};
+
 static OPTIONS: [CommandOption; 4] = [
-    CommandOption {
-        name: "--pre",
-        placeholder: "",
-        default: "everything",
-        help: "Check what can be checked before the proxy is installed",
-    },
-    CommandOption {
-        name: "--wait",
-        placeholder: "DURATION",
-        default: "0",
-        help: "Repeat the checks for up to this long, while one that fails may still succeed by itself",
-    },
-    CommandOption {
-        name: "--service-account",
-        placeholder: "NAME",
-        default: "that of the proxy that is found; in a pod, its own",
-        help: "Whose permissions to check",
-    },
-    CommandOption {
-        name: "--output",
-        placeholder: "FORMAT",
-        default: "table",
-        help: "table, short (only what is not as it should be) or json",
-    },
+    CommandOption::switch(
+        "--pre",
+        "everything",
+        "Check what can be checked before the proxy is installed",
+    ),
+    CommandOption::value(
+        "--wait",
+        "DURATION",
+        "0",
+        "Repeat the checks for up to this long, while one that fails may still succeed by itself",
+    ),
+    CommandOption::value(
+        "--service-account",
+        "NAME",
+        "that of the proxy that is found; in a pod, its own",
+        "Whose permissions to check",
+    ),
+    CommandOption::value(
+        "--output",
+        "FORMAT",
+        "table",
+        "table, short (only what is not as it should be) or json",
+    )
+    .of(&["table", "short", "json"]),
 ];
 
 /// The user whose permissions are reviewed.
@@ -68,27 +117,11 @@ enum Account {
     OfTheProxy,
 }
 
-/// Runs the command.
-pub fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return Output::Text(help());
-    }
+fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     match Run::new(args, environment) {
         Ok(run) => run.check(environment),
         Err(errors) => Output::Errors(errors),
     }
-}
-
-fn help() -> String {
-    let head = "Checks whether what zpa needs is there, and what would disturb it. Prints a line \
-                for each check:\n√ as it should be, ‼ a warning, × a failed check. zpa explain CODE says \
-                more about a code.\n\nExit code: 0 good or warnings, 1 a check failed, 2 could not \
-                check.\n\nUsage: zpa check --deployment NAME [--FLAG VALUE]...\n       zpa check --apps \
-                FILE [--FLAG VALUE]...\n       zpa check --discover LABELS [--FLAG VALUE]...\n\n";
-    head.to_owned()
-        + &super::options::help(&OPTIONS)
-        + "\nEvery setting's flag is understood too, those of kubeconfigs among them: see zpa \
-           --help.\n"
 }
 
 struct Run {
@@ -106,7 +139,7 @@ struct Run {
 impl Run {
     fn new(args: &[OsString], environment: &Environment<'_>) -> Result<Run, Vec<String>> {
         let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
-        let settings = super::process_settings("check", options.rest.clone(), environment.env)?;
+        let settings = super::process_settings(&COMMAND, options.rest.clone(), environment.env)?;
         Run::from_options(&options, &settings, environment)
     }
 

@@ -10,91 +10,119 @@ mod permissions;
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use super::options::{self, CommandOption, Options};
+use super::command::{Command, PRINTED};
+use super::options::{CommandOption, Options};
 use super::yaml::{Map, document};
 use super::{Environment, Output};
 use crate::engine::connections_within;
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::settings::{self, Settings};
 
+/// `zpa manifests`.
+pub static COMMAND: Command = Command {
+    name: "manifests",
+    summary: "prints what puts it in front of an app, for kubectl apply -f -",
+    usage: &["--deployment NAME [--FLAG VALUE]..."],
+    about: "Prints the objects that put zpa in front of an app, for kubectl apply -f -. Without \
+            --lookup no cluster is asked.",
+    options: &OPTIONS,
+    settings: Some(
+        "Every setting is an option too, and becomes a variable of the proxy's container: zpa \
+         --help lists them.",
+    ),
+    words: Vec::new,
+    variables: &[(
+        "KUBECONFIG, ZPA_KUBECONFIG, ...",
+        "How the API server is reached, with --lookup. No other setting is taken from the \
+         environment.",
+    )],
+    exit_codes: PRINTED,
+    examples: &[
+        (
+            "--deployment my-app --service-port 5432 --idle-ttl 20m",
+            "The proxy for the clients of a database.",
+        ),
+        (
+            "--deployment my-app --lookup --take-over auto",
+            "The proxy gets the Service's own name, and clients change nothing.",
+        ),
+    ],
+    run,
+};
+
 static OPTIONS: [CommandOption; 12] = [
-    CommandOption {
-        name: "--image",
-        placeholder: "IMAGE",
-        default: "zero-pod-autoscaler:latest",
-        help: "The container image; by default the one that `make image` builds",
-    },
-    CommandOption {
-        name: "--name",
-        placeholder: "NAME",
-        default: "the app's name with -zpa",
-        help: "The name of all objects",
-    },
-    CommandOption {
-        name: "--replicas",
-        placeholder: "NUMBER",
-        default: "2",
-        help: "How many proxies there are to be",
-    },
-    CommandOption {
-        name: "--service-port",
-        placeholder: "PORT",
-        default: "80",
-        help: "Where clients connect: best what they are used to, such as 5432",
-    },
-    CommandOption {
-        name: "--take-over",
-        placeholder: "SELECTOR:PORT",
-        default: "clients change",
-        help: "Give the proxy the Service's own name, so that clients change nothing. The \
+    CommandOption::value(
+        "--image",
+        "IMAGE",
+        "zero-pod-autoscaler:latest",
+        "The container image; by default the one that `make image` builds",
+    ),
+    CommandOption::value(
+        "--name",
+        "NAME",
+        "the app's name with -zpa",
+        "The name of all objects",
+    ),
+    CommandOption::value(
+        "--replicas",
+        "NUMBER",
+        "2",
+        "How many proxies there are to be",
+    ),
+    CommandOption::value(
+        "--service-port",
+        "PORT",
+        "80",
+        "Where clients connect: best what they are used to, such as 5432",
+    ),
+    CommandOption::value(
+        "--take-over",
+        "SELECTOR:PORT",
+        "clients change",
+        "Give the proxy the Service's own name, so that clients change nothing. The \
                app's pods get a Service of another name, which needs their labels and their \
                port, e.g. app=my-app,tier=web:5432, or auto with --lookup",
-    },
-    CommandOption {
-        name: "--network-policy",
-        placeholder: "",
-        default: "none",
-        help: "A NetworkPolicy: clients from anywhere, the admin port from --metrics-from alone",
-    },
-    CommandOption {
-        name: "--metrics-from",
-        placeholder: "NAMESPACE",
-        default: "monitoring",
-        help: "The namespace of Prometheus, for --network-policy",
-    },
-    CommandOption {
-        name: "--pod-monitor",
-        placeholder: "",
-        default: "none",
-        help: "A PodMonitor of the Prometheus operator",
-    },
-    CommandOption {
-        name: "--tcp-route",
-        placeholder: "GATEWAY",
-        default: "none",
-        help: "A TCPRoute from that Gateway to the proxy",
-    },
-    CommandOption {
-        name: "--lookup",
-        placeholder: "",
-        default: "nothing is read",
-        help: "Read the Service and the namespace from the cluster, with your kubeconfig: \
+    ),
+    CommandOption::switch(
+        "--network-policy",
+        "none",
+        "A NetworkPolicy: clients from anywhere, the admin port from --metrics-from alone",
+    ),
+    CommandOption::value(
+        "--metrics-from",
+        "NAMESPACE",
+        "monitoring",
+        "The namespace of Prometheus, for --network-policy",
+    ),
+    CommandOption::switch(
+        "--pod-monitor",
+        "none",
+        "A PodMonitor of the Prometheus operator",
+    ),
+    CommandOption::value(
+        "--tcp-route",
+        "GATEWAY",
+        "none",
+        "A TCPRoute from that Gateway to the proxy",
+    ),
+    CommandOption::switch(
+        "--lookup",
+        "nothing is read",
+        "Read the Service and the namespace from the cluster, with your kubeconfig: \
                --namespace, --service-port, and labels and port for --take-over auto. The first line \
                of the output is the command that prints the same without a cluster",
-    },
-    CommandOption {
-        name: "--read-pods",
-        placeholder: "",
-        default: "with --fail-fast",
-        help: "The permission to list pods and Events, so that the proxy says why a wake takes \
+    ),
+    CommandOption::switch(
+        "--read-pods",
+        "with --fail-fast",
+        "The permission to list pods and Events, so that the proxy says why a wake takes \
                long",
-    },
-    CommandOption {
-        name: "--openshift",
-        placeholder: "",
-        default: "none",
-        help: "No user ids: OpenShift's namespaces have their own",
-    },
+    ),
+    CommandOption::switch(
+        "--openshift",
+        "none",
+        "No user ids: OpenShift's namespaces have their own",
+    ),
 ];
 
 /// The installation of a proxy: the content of its manifests.
@@ -131,27 +159,13 @@ struct TakeOver {
     service: String,
 }
 
-/// Runs the command.
-pub fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return Output::Text(help());
-    }
+fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     let printed = lookup::resolve(args, environment)
         .and_then(|args| Install::new(&args).map(|install| install.render(&args)));
     match printed {
         Ok(text) => Output::Text(text),
         Err(errors) => Output::Errors(errors),
     }
-}
-
-fn help() -> String {
-    let mut text = String::from(
-        "Prints the objects that put zpa in front of an app, for `kubectl apply -f -`.\n\n\
-         Usage: zpa manifests --deployment NAME [--FLAG VALUE]...\n\n",
-    );
-    text += &options::help(&OPTIONS);
-    text + "\nEvery setting's flag is understood too, and becomes a variable of the proxy's \
-            container:\nsee zpa --help.\n"
 }
 
 impl Install {
@@ -364,7 +378,7 @@ fn shell_word(arg: &OsString) -> String {
 
 /// Parses the remaining arguments as settings, without the environment.
 fn parse(args: Vec<OsString>) -> Result<Settings, Vec<String>> {
-    super::settings("manifests", args, &|_| None)
+    super::settings(&COMMAND, args, &|_| None)
 }
 
 /// The settings that differ from their defaults, and those that whoever reads the

@@ -1,7 +1,6 @@
 //! [`Options`]: the options of a command in addition to the settings.
 
 use std::ffi::OsString;
-use std::fmt::Write;
 
 /// An option of a command.
 pub struct CommandOption {
@@ -13,21 +12,40 @@ pub struct CommandOption {
     pub default: &'static str,
     /// The help: a sentence without the full stop.
     pub help: &'static str,
+    /// The values, if they are few.
+    pub choices: &'static [&'static str],
 }
 
-/// The options for the help of their command.
-pub fn help(options: &[CommandOption]) -> String {
-    let mut text = String::new();
-    for option in options {
-        let head = format!("{} {}", option.name, option.placeholder);
-        let (help, default) = (option.help, option.default);
-        let _ = writeln!(
-            text,
-            "  {}\n      {help} [default: {default}]",
-            head.trim_end()
-        );
+impl CommandOption {
+    /// One that takes no value.
+    pub const fn switch(
+        name: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> CommandOption {
+        CommandOption::value(name, "", default, help)
     }
-    text
+
+    /// One that takes a value.
+    pub const fn value(
+        name: &'static str,
+        placeholder: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> CommandOption {
+        CommandOption {
+            name,
+            placeholder,
+            default,
+            help,
+            choices: &[],
+        }
+    }
+
+    /// The same, whose value is one of these.
+    pub const fn of(self, choices: &'static [&'static str]) -> CommandOption {
+        CommandOption { choices, ..self }
+    }
 }
 
 /// The given options of a command, and the remaining arguments.
@@ -95,18 +113,8 @@ mod tests {
     use super::*;
 
     static KNOWN: [CommandOption; 2] = [
-        CommandOption {
-            name: "--image",
-            placeholder: "IMAGE",
-            default: "",
-            help: "",
-        },
-        CommandOption {
-            name: "--take-over",
-            placeholder: "",
-            default: "",
-            help: "",
-        },
+        CommandOption::value("--image", "IMAGE", "", ""),
+        CommandOption::switch("--take-over", "", ""),
     ];
 
     fn take(args: &[&str]) -> Result<Options, String> {

@@ -4,8 +4,9 @@
 //! Everything is read first (`Facts`). What is to be done follows from that alone (`plan`), and
 //! is done in that order, so that `--dry-run` prints the same.
 
+mod plan;
+
 use std::ffi::OsString;
-use std::fmt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::check::settings_of;
-use super::options::{self, CommandOption, Options};
+use super::command::Command;
+use super::options::{CommandOption, Options};
 use super::{Environment, Output};
 use crate::duration;
 use crate::kube::Access;
@@ -21,6 +23,7 @@ use crate::kube::inspect::{Fault, Inspector, segment};
 use crate::kube::removal::Traces;
 use crate::settings::{Origin, Settings};
 use crate::workload::WakeReplicas;
+use plan::{Facts, Found, LABEL, NAME, Step, plan, text};
 
 /// The interval at which the pods of the proxies are looked for.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,43 +31,59 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often the app is scaled up while others write to it.
 const ATTEMPTS: u32 = 5;
 
-/// The label of everything that `zpa manifests` and `manifests/base` make.
-const LABEL: &str = "app.kubernetes.io/name";
-
-/// and its value.
-const NAME: &str = "zero-pod-autoscaler";
-
-/// The condition and the annotation that keep the replicas before the last sleep.
-const REMEMBERED: [&str; 2] = [
-    "zero-pod-autoscaler/PreviousReplicas",
-    "zero-pod-autoscaler/previous-replicas",
-];
+/// `zpa uninstall`.
+pub static COMMAND: Command = Command {
+    name: "uninstall",
+    summary: "wakes an app and removes all that was put before it",
+    usage: &["--deployment NAME [--FLAG VALUE]..."],
+    about: "Takes zpa away from before an app: wakes the app, to the replicas that it remembers or \
+            those of --wake-replicas, deletes the proxies that have no other app with their \
+            objects, and removes the conditions and annotations that they have left. Its clients \
+            must connect past them before.",
+    options: &OPTIONS,
+    settings: Some(
+        "The settings of the app are options too, and those of kubeconfigs: zpa --help lists them.",
+    ),
+    words: Vec::new,
+    variables: &[(
+        "ZPA_..., KUBECONFIG",
+        "The settings, as for the proxy: zpa --help names each.",
+    )],
+    exit_codes: &[
+        (0, "nothing is left"),
+        (1, "something is left, which is said; run it again then"),
+        (2, "wrong arguments, or the cluster's access is not known"),
+    ],
+    examples: &[
+        ("--deployment my-app --dry-run", "What would be done."),
+        ("--deployment my-app --namespace shop", "Do it."),
+    ],
+    run,
+};
 
 static OPTIONS: [CommandOption; 4] = [
-    CommandOption {
-        name: "--dry-run",
-        placeholder: "",
-        default: "do it",
-        help: "Print what would be done, and change nothing",
-    },
-    CommandOption {
-        name: "--keep-objects",
-        placeholder: "",
-        default: "delete them",
-        help: "Leave the proxies, and print the commands that delete them; run this again then",
-    },
-    CommandOption {
-        name: "--name",
-        placeholder: "NAME",
-        default: "those of the proxies that are found, and the app's name with -zpa",
-        help: "The name of the proxy's objects",
-    },
-    CommandOption {
-        name: "--wait",
-        placeholder: "DURATION",
-        default: "2m",
-        help: "How long the pods of the proxies may take to end: the app's traces are removed then",
-    },
+    CommandOption::switch(
+        "--dry-run",
+        "do it",
+        "Print what would be done, and change nothing",
+    ),
+    CommandOption::switch(
+        "--keep-objects",
+        "delete them",
+        "Leave the proxies, and print the commands that delete them; run this again then",
+    ),
+    CommandOption::value(
+        "--name",
+        "NAME",
+        "those of the proxies that are found, and the app's name with -zpa",
+        "The name of the proxy's objects",
+    ),
+    CommandOption::value(
+        "--wait",
+        "DURATION",
+        "2m",
+        "How long the pods of the proxies may take to end: the app's traces are removed then",
+    ),
 ];
 
 /// The kinds of objects that a proxy has: plural, path of the API, and name for people. The
@@ -101,62 +120,11 @@ const KINDS: [(&str, &str, &str); 9] = [
     ("serviceaccounts", "/api/v1", "ServiceAccount"),
 ];
 
-/// What is there.
-#[derive(Clone, Debug, Default)]
-struct Facts {
-    /// The scale target.
-    target: Value,
-    /// The app's Service, if there is one.
-    service: Option<Value>,
-    /// The objects of the proxies before this app, with the paths of each.
-    objects: Vec<Found>,
-    /// The proxies that have other apps too.
-    shared: Vec<String>,
-}
-
-/// An object of a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    /// The plural of its kind.
-    plural: &'static str,
-    kind: &'static str,
-    name: String,
-    path: String,
-}
-
-/// What is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Wake {
-        replicas: u32,
-    },
-    Delete(Found),
-    /// Wait until the pods with these names in their label have ended.
-    AwaitPods,
-    ForgetService(Traces),
-    ForgetTarget,
-}
-
-/// Runs the command.
-pub fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return Output::Text(help());
-    }
+fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     match Uninstall::new(args, environment) {
         Ok(uninstall) => uninstall.run(environment),
         Err(errors) => Output::Errors(errors),
     }
-}
-
-fn help() -> String {
-    let head = "Takes zpa away from before an app: wakes the app, to the replicas that it remembers \
-                or those of\n--wake-replicas, deletes the proxies that have no other app with their \
-                objects, and removes the\nconditions and annotations that they have left. Its clients \
-                must connect past them before.\n\nExit code: 0 nothing is left, 1 something is, 2 \
-                wrong arguments.\n\nUsage: zpa uninstall --deployment NAME [--FLAG VALUE]...\n\n";
-    head.to_owned()
-        + &options::help(&OPTIONS)
-        + "\nThe settings of the app are flags too, those of kubeconfigs among them: see zpa --help.\n"
 }
 
 struct Uninstall {
@@ -173,7 +141,7 @@ impl Uninstall {
     fn new(args: &[OsString], environment: &Environment<'_>) -> Result<Uninstall, Vec<String>> {
         let line = |why: String| vec![why];
         let options = Options::take(&OPTIONS, args).map_err(line)?;
-        let settings = super::settings("uninstall", options.rest.clone(), environment.env)?;
+        let settings = super::settings(&COMMAND, options.rest.clone(), environment.env)?;
         let wait = options.value("--wait").unwrap_or("2m");
         let wait = duration::parse(wait).map_err(|why| line(format!("--wait: {why}")))?;
         let env = |name: &str| (environment.env)(name)?.into_string().ok();
@@ -415,70 +383,6 @@ impl Uninstall {
     }
 }
 
-/// What is to be done, in that order.
-///
-/// # Errors
-/// Why nothing is done.
-fn plan(facts: &Facts, wake_replicas: u32, service_name: &str) -> Result<Vec<Step>, String> {
-    let is_ours = |it: &Value| it["metadata"]["labels"][LABEL] == NAME;
-    if facts.service.as_ref().is_some_and(is_ours) {
-        return Err(format!(
-            "the Service {service_name} leads to the proxy (--take-over): apply your own Service \
-             {service_name} again first\n"
-        ));
-    }
-    let mut steps = Vec::new();
-    if facts.target["spec"]["replicas"] == 0 {
-        steps.push(Step::Wake {
-            replicas: remembered(&facts.target).unwrap_or(wake_replicas),
-        });
-    }
-    let traces = facts.service.as_ref().map(Traces::of);
-    steps.extend(traces.filter(|it| !it.is_empty()).map(Step::ForgetService));
-    steps.extend(facts.objects.iter().cloned().map(Step::Delete));
-    if facts.objects.iter().any(|it| it.plural == "deployments") {
-        steps.push(Step::AwaitPods);
-    }
-    // A proxy that is deleted may renew its lease until it has ended.
-    if !steps.is_empty() || !Traces::of(&facts.target).is_empty() {
-        steps.push(Step::ForgetTarget);
-    }
-    Ok(steps)
-}
-
-/// The replicas before the last sleep, if the object keeps them.
-fn remembered(target: &Value) -> Option<u32> {
-    let [condition, annotation] = REMEMBERED;
-    let conditions = target["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    let of_condition = conditions.find(|it| it["type"] == condition);
-    let texts = [
-        of_condition.map_or("", |it| text(&it["message"])),
-        text(&target["metadata"]["annotations"][annotation]),
-    ];
-    let counts = texts.into_iter().filter_map(|it| it.parse::<u32>().ok());
-    counts
-        .filter(|count| (1..=i32::MAX as u32).contains(count))
-        .max()
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Wake { replicas } => write!(f, "wake the app: scale it to {replicas}"),
-            Step::Delete(Found { kind, name, .. }) => write!(f, "delete the {kind} {name}"),
-            Step::AwaitPods => f.write_str("wait until the pods of the proxies have ended"),
-            Step::ForgetService(traces) => {
-                let names: Vec<&str> = traces.names().collect();
-                write!(f, "remove from the Service: {}", names.join(", "))
-            }
-            Step::ForgetTarget => {
-                f.write_str("remove the conditions and annotations of zpa from the app")
-            }
-        }
-    }
-}
-
 /// The label selector of all that is a proxy's.
 fn selector() -> String {
     segment(&format!("{LABEL}={NAME}"))
@@ -493,103 +397,5 @@ fn words(why: &Fault) -> &str {
         Fault::NotFound => "not found",
         Fault::Conflict => "the object changes all the time",
         Fault::Refused(why) | Fault::Failed(why) => why,
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn found(plural: &'static str, kind: &'static str) -> Found {
-        Found {
-            plural,
-            kind,
-            name: "my-app-zpa".to_owned(),
-            path: String::new(),
-        }
-    }
-
-    fn asleep() -> Value {
-        json!({
-            "metadata": { "resourceVersion": "7", "annotations": {} },
-            "spec": { "replicas": 0 },
-            "status": { "conditions": [
-                { "type": "zero-pod-autoscaler/PreviousReplicas", "message": "3" },
-            ] },
-        })
-    }
-
-    fn lines(facts: &Facts) -> Vec<String> {
-        let steps = plan(facts, 2, "my-app").unwrap();
-        steps.iter().map(Step::to_string).collect()
-    }
-
-    #[test]
-    fn the_app_is_woken_first_and_its_traces_are_removed_once_nobody_can_write_them() {
-        let facts = Facts {
-            target: asleep(),
-            service: Some(json!({ "metadata": {
-                "annotations": { "zero-pod-autoscaler/listen": ":8080" } } })),
-            objects: vec![found("deployments", "Deployment"), found("roles", "Role")],
-            shared: Vec::new(),
-        };
-        assert_eq!(
-            lines(&facts),
-            [
-                "wake the app: scale it to 3",
-                "remove from the Service: zero-pod-autoscaler/listen",
-                "delete the Deployment my-app-zpa",
-                "delete the Role my-app-zpa",
-                "wait until the pods of the proxies have ended",
-                "remove the conditions and annotations of zpa from the app",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_is_not_removed_and_a_service_that_leads_to_the_proxy_ends_it() {
-        let mut target = asleep();
-        target["status"] = json!({});
-        let woken = Facts {
-            target: target.clone(),
-            ..Facts::default()
-        };
-        assert_eq!(lines(&woken)[0], "wake the app: scale it to 2");
-        target["spec"]["replicas"] = 1.into();
-        let clean = Facts {
-            target,
-            ..Facts::default()
-        };
-        assert_eq!(lines(&clean), [] as [&str; 0]);
-        let taken_over = Facts {
-            service: Some(json!({ "metadata": { "labels": { LABEL: NAME } } })),
-            ..clean
-        };
-        let why = plan(&taken_over, 1, "my-app").unwrap_err();
-        assert!(why.contains("apply your own Service my-app again"), "{why}");
-    }
-
-    #[test]
-    fn the_replicas_that_are_remembered_are_a_count() {
-        let with = |text: &str| {
-            let mut target = asleep();
-            target["status"]["conditions"][0]["message"] = text.into();
-            remembered(&target)
-        };
-        for (text, count) in [
-            ("3", Some(3)),
-            ("0", None),
-            ("-1", None),
-            ("three", None),
-            ("2147483648", None),
-        ] {
-            assert_eq!(with(text), count, "{text}");
-        }
     }
 }

@@ -116,12 +116,14 @@ fn take(raw: &mut RawSettings, name: &str, value: &str) {
     let flag = if name == TARGET { "scale-target" } else { name };
     let found = table::find(Dialect::Zpa, flag).filter(|(setting, _)| setting.flag == flag);
     let Some((setting, _)) = found else {
-        return raw.errors.push(match help::nearest(Dialect::Zpa, name) {
-            Some(known) => format!(
-                "{shown}: there is no such setting; did you mean {ANNOTATION_PREFIX}{known}?"
-            ),
-            None => format!("{shown}: there is no such setting; zpa --help lists them"),
-        });
+        return raw
+            .errors
+            .push(match help::nearest_flag(Dialect::Zpa, name, &[]) {
+                Some(known) => format!(
+                    "{shown}: there is no such setting; did you mean {ANNOTATION_PREFIX}{known}?"
+                ),
+                None => format!("{shown}: there is no such setting; zpa --help lists them"),
+            });
     };
     if setting.scope == Scope::Process {
         return raw.errors.push(format!(

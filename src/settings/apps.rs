@@ -211,7 +211,7 @@ impl Entry {
         let found = table::find(Dialect::Zpa, &key).filter(|(setting, _)| setting.flag == key);
         let error = match found {
             _ if is_again => Some(format!("{shown}: is there twice")),
-            None => Some(match help::nearest(Dialect::Zpa, &key) {
+            None => Some(match help::nearest_flag(Dialect::Zpa, &key, &[]) {
                 Some(known) => format!("{shown}: there is no such setting; did you mean {known}?"),
                 None => format!("{shown}: there is no such setting; zpa --help lists them"),
             }),

@@ -1,6 +1,7 @@
 //! The text of `--help`, the table of settings in SETTINGS.md, and suggestions for unknown flags.
 
 use super::migration;
+use super::nearest::nearest;
 use super::table::{Scope, Setting, TABLE, Unset};
 use super::wrap::wrap;
 use crate::workload::Dialect;
@@ -10,12 +11,12 @@ pub fn version() -> &'static str {
     concat!("zpa ", env!("CARGO_PKG_VERSION"))
 }
 
-/// The text of `--help`.
-pub fn help() -> String {
+/// The text of `--help`; `commands` is its part about the commands.
+pub fn help(commands: &str) -> String {
     let mut text = format!("{}\n", version());
     text += &wrap(0, env!("CARGO_PKG_DESCRIPTION"));
     text += "\nUsage: zpa --deployment NAME [--FLAG VALUE]...\n";
-    text += COMMANDS;
+    text += commands;
     let heads = own()
         .map(head)
         .chain(OTHERS.map(|(head, _)| head.to_owned()));
@@ -41,18 +42,6 @@ const OTHERS: [(&str, &str); 2] = [
     ("  -h, --help", "Print this text"),
     ("  -V, --version", "Print the version"),
 ];
-
-const COMMANDS: &str = "       zpa manifests --deployment NAME [--FLAG VALUE]...
-           prints what puts it in front of an app, for kubectl apply -f -
-       zpa check --deployment NAME [--FLAG VALUE]...
-           looks whether what it needs is there, and what would disturb it
-       zpa uninstall --deployment NAME [--FLAG VALUE]...
-           wakes an app and removes all that was put before it
-       zpa explain CODE
-           says more about what the check has found
-       Each of the first three has a --help of its own.
-
-";
 
 const FOOT: &str = "
 A setting is a flag or a variable of the environment. A flag beats a variable, and an empty
@@ -103,39 +92,17 @@ fn markdown_row(setting: &Setting) -> String {
     format!("| `--{flag}` | `{variables}` | {unset} | {help} |\n")
 }
 
-/// The flag that was probably meant by `name`: one that begins with it, or the one with the
-/// least edit distance.
-pub(super) fn nearest(dialect: Dialect, name: &str) -> Option<&'static str> {
-    let name = name.trim_start_matches('-');
-    // A longer text is no misspelt flag, and the distance takes quadratic time.
-    if name.len() < 2 || name.len() > 40 {
-        return None;
-    }
+/// The flag that was probably meant by `name`, one of the dialect or of `others`.
+pub(super) fn nearest_flag(
+    dialect: Dialect,
+    name: &str,
+    others: &[&'static str],
+) -> Option<&'static str> {
     let flags = TABLE.iter().flat_map(|setting| setting.names(dialect));
     let long = flags.filter(|flag| flag.len() > 1);
-    let known = long.chain(["help", "version"]);
-    let (distance, flag) = known
-        .map(|flag| {
-            if flag.starts_with(name) {
-                (0, flag)
-            } else {
-                (distance(name, flag), flag)
-            }
-        })
-        .min_by_key(|(distance, _)| *distance)?;
-    (distance <= flag.len() / 3).then_some(flag)
-}
-
-/// Levenshtein's distance: how many bytes to insert, to drop or to replace.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in to.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
+    let known = others.iter().copied().chain(long);
+    nearest(
+        name.trim_start_matches('-'),
+        known.chain(["help", "version"]),
+    )
 }

@@ -18,6 +18,7 @@ mod json;
 mod links;
 mod listen;
 pub mod migration;
+mod nearest;
 mod quote;
 mod raw;
 mod table;
@@ -44,6 +45,7 @@ use crate::workload::{ANNOTATION_PREFIX, Dialect, TargetRef, WakeReplicas};
 use apps::Defaults;
 pub use help::{help, markdown_table, scopes, version};
 pub use listen::Listener;
+pub use nearest::nearest;
 use raw::{RawSettings, RawValue};
 use table::Store;
 pub use table::{
@@ -52,6 +54,7 @@ pub use table::{
 };
 pub use unknown::unknown_variables;
 pub use value::{label as dns_label, subdomain as dns_subdomain};
+pub use wrap::wrap;
 
 /// The resolved settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,9 +233,23 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, Errors> {
+    parse_beside(Vec::new(), args, env)
+}
+
+/// The same for a command, which has taken its own `options` out of the arguments: they are
+/// among the suggestions for an unknown flag.
+///
+/// # Errors
+/// See [`parse`].
+pub fn parse_beside(
+    options: Vec<&'static str>,
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Invocation, Errors> {
     let args: Vec<OsString> = args.into_iter().collect();
     let detected = dialect::detect(&args);
-    let mut raw = RawSettings::new(*detected.as_ref().unwrap_or(&Dialect::Zpa));
+    let dialect = *detected.as_ref().unwrap_or(&Dialect::Zpa);
+    let mut raw = RawSettings::new(dialect).beside(options);
     if let Some(shortcut) = raw.parse_flags(args) {
         return Ok(shortcut);
     }

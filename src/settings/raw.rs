@@ -23,6 +23,8 @@ pub(super) struct RawSettings {
     pub(super) values: Values,
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
+    /// The options of a command, which takes them out of the command line.
+    options: Vec<&'static str>,
 }
 
 /// A value of a setting as text.
@@ -106,7 +108,13 @@ impl RawSettings {
             values: BTreeMap::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            options: Vec::new(),
         }
+    }
+
+    /// The same, for the command line of a command that has options.
+    pub(super) fn beside(self, options: Vec<&'static str>) -> RawSettings {
+        RawSettings { options, ..self }
     }
 
     /// Parses the command line; returns a `--help` or `--version` in it.
@@ -221,7 +229,8 @@ impl RawSettings {
 
     fn refuse(&mut self, dashes: &str, name: String) {
         let shown = quote(format!("{dashes}{name}").as_ref());
-        self.errors.push(match help::nearest(self.dialect, &name) {
+        let nearest = help::nearest_flag(self.dialect, &name, &self.options);
+        self.errors.push(match nearest {
             Some(known) => format!("{shown}: there is no such flag; did you mean --{known}?"),
             None => format!("{shown}: there is no such flag; --help lists them"),
         });

@@ -28,7 +28,7 @@ pub fn unknown_variables(
 /// The variable that was probably meant: that of the nearest flag.
 fn complaint(name: &str, rest: &str) -> String {
     let flag = rest.to_ascii_lowercase().replace('_', "-");
-    let flag = help::nearest(Dialect::Zpa, &flag);
+    let flag = help::nearest_flag(Dialect::Zpa, &flag, &[]);
     let meant = flag.and_then(|flag| table::find(Dialect::Zpa, flag));
     let cure = match meant.and_then(|(setting, _)| setting.variables.first()) {
         Some(variable) => format!("did you mean {variable}?"),

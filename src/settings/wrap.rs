@@ -5,7 +5,7 @@ const WIDTH: usize = 100;
 
 /// Breaks `text` into lines for a column that begins at `indent`. The first line is not
 /// indented: the caller writes it where the column begins.
-pub(super) fn wrap(indent: usize, text: &str) -> String {
+pub fn wrap(indent: usize, text: &str) -> String {
     let mut wrapped = String::new();
     let mut column = indent;
     for word in text.split(' ') {

@@ -4,6 +4,7 @@ mod admin;
 mod apps_file;
 mod check;
 mod clients;
+mod commands;
 mod descriptors;
 mod discover;
 mod endpoints;

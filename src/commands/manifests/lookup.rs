@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{OPTIONS, parse};
+use super::{COMMAND, OPTIONS, parse};
 use crate::commands::Environment;
 use crate::commands::options::Options;
 use crate::kube::Access;
@@ -66,7 +66,7 @@ pub fn resolve(
     }
     let settings = parse(options.rest.clone())?;
     // How the API server is reached may be in the environment, and nothing else.
-    let access = crate::commands::settings("manifests", options.rest.clone(), environment.env)?;
+    let access = crate::commands::settings(&COMMAND, options.rest.clone(), environment.env)?;
     let (inspector, namespace) = connect(&access, environment).map_err(line)?;
     let namespace = settings.namespace.clone().unwrap_or(namespace);
     let service_name = settings.service.clone().unwrap_or_default();

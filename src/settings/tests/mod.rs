@@ -443,7 +443,7 @@ fn no_name_is_given_twice() {
 
 #[test]
 fn help_and_readme_have_every_flag_variable_and_default() {
-    let (help, markdown) = (help(), markdown_table());
+    let (help, markdown) = (help(""), markdown_table());
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
     let own = || TABLE.iter().filter(|setting| setting.is_own());
     assert_eq!(markdown.lines().count(), own().count() + 2);
