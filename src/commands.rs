@@ -5,6 +5,7 @@
 
 pub mod check;
 mod command;
+mod completion;
 mod manifests;
 mod options;
 mod permissions;
@@ -46,11 +47,12 @@ pub enum Output {
 }
 
 /// The commands, in the order of the help.
-static COMMANDS: [&Command; 5] = [
+static COMMANDS: [&Command; 6] = [
     &manifests::COMMAND,
     &check::COMMAND,
     &uninstall::COMMAND,
     &EXPLAIN,
+    &completion::COMMAND,
     &HELP,
 ];
 

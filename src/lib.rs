@@ -12,7 +12,7 @@
 //! daemon     runs the proxy: wires engine, policy and kube together, and drains
 //! commands   `zpa manifests` prints manifests, `zpa check` checks an installation,
 //!            `zpa explain` says more about a finding, `zpa uninstall` removes it, `zpa
-//!            help` prints what their tables say
+//!            completion` and `zpa help` print what their tables say
 //!
 //! settings   one table of flags and variables, with those of the two programs that zpa
 //!            replaces (one dialect for each form of them); help, parsers

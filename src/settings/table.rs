@@ -41,6 +41,8 @@ pub struct Setting {
     pub unset: Unset,
     /// The help text, without the full stop at its end.
     pub help: &'static str,
+    /// The values that have a name, for the completion of shells. There may be others.
+    pub choices: &'static [&'static str],
     /// Valid values, for error messages; at least one.
     pub examples: &'static [&'static str],
     /// The flags of the ancestors; a dialect is in one column at most.
@@ -191,6 +193,7 @@ const ROW: Setting = Setting {
     takes: ValueKind::Text,
     unset: NOTHING,
     help: "",
+    choices: &[],
     examples: &[],
     columns: &[],
     store: |_, _| Ok(()),

@@ -13,11 +13,12 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const COMMANDS: [&str; 5] = [
+const COMMANDS: [&str; 6] = [
     "manifests",
     "check",
     "uninstall",
     "explain",
+    "completion",
     "help",
 ];
 
@@ -54,6 +55,11 @@ fn what_is_misspelt_is_answered_with_the_nearest() {
         (
             &["explain"],
             "explain takes a code of zpa check; give one of: API, TARGET",
+        ),
+        (&["completion", "bahs"], "did you mean bash?"),
+        (
+            &["completion"],
+            "completion takes a shell; give one of: bash, zsh, fish",
         ),
         (
             &["check", "--deployment=a", "--outptu=json"],

@@ -5,6 +5,7 @@ mod apps_file;
 mod check;
 mod clients;
 mod commands;
+mod completion;
 mod descriptors;
 mod discover;
 mod endpoints;

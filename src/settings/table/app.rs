@@ -268,6 +268,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "NUMBER",
         unset: Unset::Default("1"),
         help: "How many replicas to wake the app with; or `previous`, as many as before the sleep",
+        choices: &["previous"],
         examples: &["1", "3", "previous"],
         columns: &[Column::new(PYTHON, &["min-replicas"], Unset::Default("1"))],
         store: |settings, text| {
@@ -289,6 +290,7 @@ pub(super) const ROWS: &[Setting] = &[
                finds it ready or after, for protocols in which the server speaks first at the \
                first port (MySQL, SSH, SMTP, FTP). \
                With `accept` and `greeting` each start gets a connection that says nothing",
+        choices: &["probe", "accept", "greeting"],
         examples: &["probe", "accept", "greeting"],
         store: |settings, text| {
             settings.ready_gate = text.parse()?;

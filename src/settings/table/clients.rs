@@ -79,6 +79,7 @@ pub(super) const ROWS: &[Setting] = &[
         help: "How fast the connections that were held are dialled after a wake: `off`, all at \
                once; `doubling`, one, then 2, 4, 8 and so on, a batch each 100 ms; or a number \
                per second",
+        choices: &["off", "doubling"],
         examples: &["off", "doubling", "50"],
         store: |settings, text| {
             settings.rules.release_rate = text.parse()?;
@@ -147,6 +148,7 @@ pub(super) const ROWS: &[Setting] = &[
                connection between requests, such as HTTP/1.1 and memcached, and answers without a \
                pause of that length; it needs an `--idle-timeout`; or `keep-awake`, the app does \
                not sleep, for one of many apps with `--silent-after`",
+        choices: &["close", "detach", "keep-awake"],
         examples: &["close", "detach", "keep-awake"],
         store: |settings, text| {
             settings.rules.idle.silent = text.parse()?;
@@ -162,6 +164,7 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Means("no header"),
         help: "Tell the pods who the client is, with a header of the PROXY protocol, `v1` or \
                `v2`, before its first byte. The app has to expect it",
+        choices: &["v1", "v2"],
         examples: &["v1", "v2"],
         store: |settings, text| {
             settings.rules.send_proxy_protocol = Some(text.parse()?);
@@ -198,6 +201,7 @@ pub(super) const ROWS: &[Setting] = &[
                look like that protocol. No pod is dialled before that, so all but `accept` need a \
                protocol in which the client speaks first. A connection with other bytes is passed \
                on while the app is awake, and closed while it sleeps",
+        choices: &["accept", "first-byte", "tls", "http", "postgres", "redis"],
         examples: &["accept", "first-byte", "tls", "http", "postgres", "redis"],
         store: |settings, text| {
             settings.rules.first_bytes.wake_on = text.parse()?;
@@ -215,6 +219,7 @@ pub(super) const ROWS: &[Setting] = &[
                wake it for them; they are recognised by the User-Agent of the kubelet, of cloud \
                load balancers, of Envoy and of Consul, or by `--probe-paths`. The client has to \
                speak first",
+        choices: &["200", "503"],
         examples: &["200", "503"],
         store: |settings, text| {
             settings.rules.first_bytes.probes.answer = Some(text.parse()?);
@@ -249,12 +254,13 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "waiting-page",
         variables: &["ZPA_WAITING_PAGE"],
-        placeholder: "PAGE",
+        placeholder: "PAGE|FILE",
         unset: Unset::Default("off"),
         help: "What a browser (GET, `Accept: text/html`) gets at once while no pod is there, with \
                status 503: `built-in`, a page that loads itself again until the app has started; \
                or the page in a file, if the value has a slash. It wakes the app. Other requests \
                are held. The client has to speak first, in plain HTTP",
+        choices: &["off", "built-in"],
         examples: &["off", "built-in", "/etc/zpa/page.html"],
         store: |settings, text| {
             settings.rules.waiting_page = text.parse()?;
@@ -298,11 +304,12 @@ pub(super) const ROWS: &[Setting] = &[
     Setting {
         flag: "hold-answer",
         variables: &["ZPA_HOLD_ANSWER"],
-        placeholder: "PROTOCOL",
+        placeholder: "PROTOCOL|FILE",
         unset: Unset::Means("a reset"),
         help: "The answer to a client at the hold limit, an error of its protocol: `postgres` \
                (57P03), `mysql` (1040), `redis` (LOADING), `http` (503), `smtp` or `ftp` (421), \
                `tls` (an alert); or the content of a file, if the value has a slash",
+        choices: &["postgres", "mysql", "redis", "http", "smtp", "ftp", "tls"],
         examples: &["postgres", "http", "/etc/zpa/answer"],
         store: |settings, text| {
             settings.rules.hold_answer = Some(text.parse()?);

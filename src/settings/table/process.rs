@@ -50,6 +50,7 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Default(":8081"),
         help: "Where probes and Prometheus connect: health, readiness, metrics and status; or \
                `off`",
+        choices: &["off"],
         examples: &[":8081", "0.0.0.0:8081", "127.0.0.1:9090", "off"],
         columns: &[
             Column::new(GO, &["admin-address"], Unset::Default("localhost:8080")),
@@ -169,6 +170,7 @@ pub(super) const ROWS: &[Setting] = &[
         placeholder: "FILTER",
         unset: Unset::Default("info"),
         help: "What to log: off, error, warn, info or debug, or a list such as warn,zpa=debug",
+        choices: &["off", "error", "warn", "info", "debug"],
         examples: &["info", "warn,zpa=debug"],
         columns: &[
             Column::new(PYTHON, &["log-level"], Unset::Default("info")).read(|settings, text| {
@@ -190,6 +192,7 @@ pub(super) const ROWS: &[Setting] = &[
         unset: Unset::Default("text"),
         help: "How a line of the log is written: `text`, or `json`, an object with `time`, \
                `level` and `msg`",
+        choices: &["text", "json"],
         examples: &["text", "json"],
         store: |settings, text| {
             settings.log_format = value::log_format(text)?;

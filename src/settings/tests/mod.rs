@@ -333,7 +333,7 @@ fn every_row_of_the_table_is_in_order() {
                 "--{flag} has one column for {dialect}"
             );
         }
-        for text in setting.examples {
+        for text in setting.examples.iter().chain(setting.choices) {
             let stored = (setting.store)(&mut Settings::blank(), text);
             assert_eq!(stored, Ok(()), "--{flag}={text}");
         }
