@@ -217,6 +217,11 @@ impl Apps {
         self.ports(app).map(|it| it.port.counts()).sum()
     }
 
+    /// Whether a connection waits for a backend, at any port.
+    pub fn has_waiting(&self) -> bool {
+        self.ports.iter().any(|(_, it)| it.port.counts.waiting > 0)
+    }
+
     /// The slot of the connection that an app has held for the longest.
     pub fn oldest_held(&self, app: AppId) -> Option<usize> {
         let first = self.ports(app).filter_map(|it| it.held.first_key_value());

@@ -146,6 +146,11 @@ impl<S: Socket> Connection<S> {
         Duration::from_millis(now.since(accepted).as_millis() as u64)
     }
 
+    /// How long it has waited for a backend, if it waits.
+    pub fn waited(&self, now: Time) -> Duration {
+        now.since(self.opened)
+    }
+
     /// The socket that was accepted.
     pub fn client(&self) -> &S {
         &self.client.socket

@@ -2,6 +2,7 @@
 //! label for `/metrics`. A connection *counts* as use of the app, or does not.
 
 use std::iter::Sum;
+use std::time::Duration;
 
 use super::close_reason::{CloseReason, ConnectionPhase};
 use crate::metrics::Histogram;
@@ -162,6 +163,8 @@ impl Sum for Counts {
 pub struct Counters {
     /// The time from accept to a backend.
     pub hold: Histogram,
+    /// The longest wait for a backend that has ended, in whatever way. Zero before the first.
+    pub longest_wait: Duration,
     /// The times that a connection was held again after it was detached.
     pub reattached: u64,
     /// The bytes that backends have taken of clients.
@@ -195,6 +198,11 @@ impl Counters {
             CloseReason::WaitingPage => (16, ConnectionPhase::Holding),
         };
         self.closed[reason][phase as usize] += 1;
+    }
+
+    /// Counts a wait for a backend that has ended.
+    pub(super) fn waited(&mut self, wait: Duration) {
+        self.longest_wait = self.longest_wait.max(wait);
     }
 
     /// Counts the admission of a connection.
@@ -241,7 +249,6 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_end_is_counted_under_its_reason_and_phase() {

@@ -318,6 +318,9 @@ impl Engine {
         let app = entry.app;
         let port = &mut entry.port;
         port.counters.closed(reason);
+        if connection.counted_as() == CountedAs::Waiting {
+            port.counters.waited(connection.waited(now));
+        }
         port.counts.open -= 1;
         port.counts
             .recount(connection.counted_as(), CountedAs::Nothing);

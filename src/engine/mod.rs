@@ -4,8 +4,8 @@
 //! It runs on one thread with one `mio::Poll`. The daemon calls [`Engine::wait`] and
 //! [`Engine::dispatch`] in turn. In between it sets the addresses that may be dialled
 //! ([`Engine::set_backends`]) and whether any may be dialled ([`Engine::set_gate`]). A
-//! backend is a pod, a target, or whatever else the daemon puts there: the engine knows
-//! no Kubernetes.
+//! backend is a pod, a static backend, or whatever else the daemon puts there: the engine
+//! knows no Kubernetes.
 //!
 //! It serves any number of apps ([`AppId`]), each with a gate and limits of its own and
 //! with one or more ports ([`PortId`]): a listener, the backends that connections from
@@ -20,7 +20,8 @@
 //! apps          the apps and their listeners, and which app accepts and dials next
 //! ├─ port         what the connections of one listener share
 //! └─ port_group   what the ports of an app share
-//! connection    one connection: Held, Connecting, Backoff, Relaying, Detached, Closing
+//! connection    one connection: Preread, Held, Connecting, Backoff, Relaying, Detached,
+//!               Answering, Closing
 //! ├─ preread      the first bytes: PROXY header, health checks, what counts as use
 //! ├─ dialing      the connect in progress, and the pauses between the rounds
 //! ├─ relay        both directions of a connection
@@ -30,6 +31,7 @@
 //! balancer      the backends, and the choice of the next address
 //! shares        what each app has of connections, blocks and pipes
 //! queue         the run queue: connections with work that no event will report
+//! statistics    what the admin pages read
 //! ```
 //!
 //! A connection uses `mio` and file descriptors only through the traits in `sockets`,
@@ -72,6 +74,7 @@ mod readiness;
 mod relay;
 mod shares;
 mod sockets;
+mod statistics;
 mod stream;
 mod timers;
 mod token;
@@ -79,7 +82,7 @@ mod transition;
 
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -99,6 +102,7 @@ pub use self::close_reason::{CloseReason, ConnectionPhase};
 use self::connection::Connection;
 use self::connector::Connector;
 use self::context::Shared;
+
 pub use self::counters::{Counters, Counts};
 use self::dial_log::DialLog;
 use self::inspectors::Inspectors;
@@ -312,50 +316,6 @@ impl Engine {
         self.apps.take_changed_apps()
     }
 
-    /// The client of an app that has been held for the longest, unless its socket does
-    /// not know it any more.
-    pub fn longest_waiting(&self, app: AppId) -> Option<IpAddr> {
-        let key = self.apps.oldest_held(app)?;
-        let peer = self.connections[key].client().peer_addr().ok()?;
-        Some(peer.ip().to_canonical())
-    }
-
-    /// What was counted at a port by kind.
-    pub fn counters(&self, port: PortId) -> Option<&Counters> {
-        Some(&self.entry(port)?.port.counters)
-    }
-
-    /// The addresses that may be dialled for a port.
-    pub fn addresses(&self, port: PortId) -> impl Iterator<Item = SocketAddr> {
-        let entry = self.entry(port).into_iter();
-        entry.flat_map(|it| it.port.balancer.addresses())
-    }
-
-    /// How many backends of a port have as many connections as they may have.
-    pub fn full_backends(&self, port: PortId) -> usize {
-        self.entry(port).map_or(0, |it| it.port.balancer.full())
-    }
-
-    /// How many backends of a port are dialled before the others.
-    pub fn near_backends(&self, port: PortId) -> usize {
-        self.entry(port).map_or(0, |it| it.port.balancer.near())
-    }
-
-    /// How many backends of a port are ejected after failures.
-    pub fn avoided_backends(&self, port: PortId) -> usize {
-        self.entry(port).map_or(0, |it| it.port.balancer.avoided())
-    }
-
-    /// The number of dials from a port that was bound here because the kernel had none.
-    pub fn bound_ports(&self) -> u64 {
-        self.connector.bound()
-    }
-
-    /// The number of dials that failed because of this machine, by cause.
-    pub fn local_errors(&self) -> Vec<([&'static str; 1], u64)> {
-        self.shared.dial_log.local_errors()
-    }
-
     /// Listens on `address` for admin connections: HTTP requests to the program itself.
     ///
     /// # Errors
@@ -401,16 +361,6 @@ impl Engine {
         if let Some(group) = self.apps.group(app) {
             group.affinity.forget();
         }
-    }
-
-    /// For how long that is.
-    pub fn affinity(&self, app: AppId) -> Option<Duration> {
-        self.apps.group(app)?.affinity.timeout()
-    }
-
-    /// How many clients of an app are remembered for that; `None` if none are to be.
-    pub fn remembered_clients(&self, app: AppId) -> Option<usize> {
-        self.apps.group(app)?.affinity.len()
     }
 
     /// Replaces the backends to which connections of a port may be dialled.

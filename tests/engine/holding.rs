@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use zpa::engine::AppLimits;
+use zpa::engine::{AppLimits, Engine};
 use zpa::rules::Rules;
 
 use crate::rig::{APP, LIMITS, PORT, Rig, backend, refusing, reset, silent};
@@ -197,6 +197,23 @@ fn while_the_app_cannot_start_nobody_is_held_and_once_it_can_they_are_again() {
     rig.engine.set_wake_failure(APP, None, now);
     let _held = rig.connect();
     rig.until("it is held", |e| e.counts(APP).waiting == 1);
+}
+
+#[test]
+fn the_longest_wait_is_that_of_who_waits_now_and_then_of_who_has_waited_in_vain() {
+    let mut rig = Rig::new(LIMITS);
+    assert!(rig.engine.waits(rig.now()).is_empty());
+    let _held = rig.connect();
+    rig.until("it is held", |e| e.counts(APP).waiting == 1);
+    let passed = LIMITS.hold_timeout / 2;
+    rig.skew += passed;
+    assert!(rig.engine.waits(rig.now())[&APP] >= passed);
+    let ended = |engine: &Engine| engine.counters(PORT).unwrap().longest_wait;
+    assert_eq!(ended(&rig.engine), Duration::ZERO);
+    rig.skew += LIMITS.hold_timeout;
+    rig.until("it is reset", |e| e.counts(APP).open == 0);
+    assert!(rig.engine.waits(rig.now()).is_empty());
+    assert!(ended(&rig.engine) >= LIMITS.hold_timeout);
 }
 
 /// It has left the queue of those that are held: the next one is released in its place.

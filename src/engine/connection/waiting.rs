@@ -184,13 +184,14 @@ impl<S: Socket> Connection<S> {
         event: Readiness,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let waited = cx.now.since(self.opened);
+        let waited = self.waited(cx.now);
         if self.usage == Usage::Backup {
             cx.port.counters.excluded(Exclusion::Backup);
         } else {
             cx.port.counts.forwarded += 1;
             cx.port.counts.forwarded_uncounted += u64::from(!self.keeps_to_gate());
             cx.port.counters.hold.observe(waited);
+            cx.port.counters.waited(waited);
         }
         if let Some(address) = cx.port.balancer.address(backend.id) {
             debug!("#{} relaying to {address} after {waited:?}", self.serial());
