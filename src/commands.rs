@@ -15,6 +15,7 @@ mod yaml;
 use std::ffi::OsString;
 
 use crate::clock::{Clock, WallClock};
+use crate::problems;
 use crate::settings::{self, Invocation, Settings};
 use command::{Command, PRINTED};
 
@@ -58,21 +59,21 @@ static COMMANDS: [&Command; 6] = [
 
 static EXPLAIN: Command = Command {
     name: "explain",
-    summary: "says more about what the check has found",
+    summary: "says more about what the check has found, or the page shows",
     usage: &["CODE"],
-    about: "Says what a check of zpa check looks at, why, and how to mend what it finds. No cluster \
-            is asked.",
+    about: "Says what a check of zpa check looks at, why, and how to mend what it finds; or what a \
+            problem of the page means. No cluster is asked.",
     options: &[],
     settings: None,
-    words: check::codes,
+    words: codes,
     variables: &[],
     exit_codes: PRINTED,
     examples: &[("PROXY", "What is wrong if no proxy is found ready.")],
     run: |args, _| {
         let code = args.first().and_then(|code| code.to_str());
-        match code.and_then(check::explain) {
+        match code.and_then(|code| check::explain(code).or_else(|| explain_problem(code))) {
             Some(text) => Output::Text(text),
-            None => EXPLAIN.refuse(code, "a code of zpa check"),
+            None => EXPLAIN.refuse(code, "a code of zpa check or of the page"),
         }
     },
 };
@@ -172,6 +173,22 @@ fn process_settings(
         Ok(_) => Err(vec![format!("{} takes settings alone", command.name)]),
         Err(errors) => Err(errors.lines().map(str::to_owned).collect()),
     }
+}
+
+/// The codes that `zpa explain` knows.
+pub fn codes() -> Vec<&'static str> {
+    let problems = problems::ALL.iter().map(|it| it.code);
+    check::codes().into_iter().chain(problems).collect()
+}
+
+/// The explanation of a problem that the page shows; `None` if there is none with that code.
+fn explain_problem(code: &str) -> Option<String> {
+    let code = code.to_ascii_uppercase();
+    let it = problems::ALL.iter().find(|it| it.code == code)?;
+    Some(format!(
+        "{code}: {}\n\n{}\n\nTo mend it: {}\n",
+        it.summary, it.about, it.hint
+    ))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@
 //! workload   references to the scale target, and its kinds
 //! rules      which connections are admitted and count, and how fast they are dialled
 //! sys        system calls; every `unsafe` of the crate
-//! address, backoff, cgroup, clock, duration, kubeconfig_flags, log_format, log_queue,
+//! address, backoff, cgroup, clock, duration, kubeconfig_flags, log_format, log_queue, problems,
 //! refusal, schedule, supervisor, webhook_url: one small subject each
 //! ```
 //!
@@ -192,6 +192,7 @@ pub mod log_format;
 pub mod log_queue;
 pub mod metrics;
 pub mod policy;
+pub mod problems;
 pub mod refusal;
 pub mod resolve;
 pub mod rules;

@@ -122,8 +122,10 @@ pub enum Next {
     SleepsIn(Duration, &'static str),
     /// Not while that reason lasts.
     StaysAwake(&'static str),
-    /// A connection waits, for that reason.
+    /// It is being woken, which takes that long for that reason.
     Wakes(String),
+    /// It is not woken for that reason, for that long if the passing of time ends it.
+    NotWoken(&'static str, Option<Duration>),
 }
 
 /// A part of the day, with the fraction of it in each state.
@@ -336,12 +338,21 @@ impl Display for Sentence<'_> {
             ),
             (Next::SleepsIn(..), _) => f.write_str("Goes to sleep now, if nobody connects."),
             (Next::StaysAwake(why), _) => write!(f, "Stays awake: {}.", Escaped(why)),
-            (Next::Wakes(why), _) => write!(
-                f,
-                "<b>{}</b> for a pod: {}.",
-                waiting(self.0.waiting),
-                Escaped(why)
-            ),
+            (Next::Wakes(why), _) => {
+                let waiting = waiting(self.0.waiting);
+                write!(f, "<b>{waiting}</b> for a pod: {}.", Escaped(why))
+            }
+            (Next::NotWoken(why, left), _) => {
+                match self.0.waiting {
+                    0 => f.write_str("Who connects now has to wait: ")?,
+                    n => write!(f, "<b>{}</b>, and it is not woken: ", waiting(n))?,
+                }
+                write!(f, "{}", Escaped(why))?;
+                match left {
+                    Some(left) => write!(f, ", for another {}.", long(*left)),
+                    None => f.write_str("."),
+                }
+            }
             (Next::Nothing, State::Asleep) => f.write_str("The next connection wakes it."),
             (Next::Nothing, State::ScalingDown) => {
                 f.write_str("Who connects now is held, and wakes it again.")
@@ -353,6 +364,7 @@ impl Display for Sentence<'_> {
 
 fn waiting(count: usize) -> String {
     match count {
+        0 => "No connection waits any more".to_owned(),
         1 => "1 connection waits".to_owned(),
         n => format!("{n} connections wait"),
     }
@@ -393,7 +405,7 @@ fn write_facts(at: usize, app: &App, html: &mut String) -> fmt::Result {
         html,
         "<section id=\"facts-{at}\" class=\"card\"><h3>Now</h3><dl class=\"facts\">\
          <div><dt>Connections in use</dt><dd>{}</dd></div>\
-         <div><dt>Waiting for a pod</dt><dd>{}</dd></div>\
+         <div><dt>Of these, waiting for a pod</dt><dd>{}</dd></div>\
          <div><dt>Not counted as use</dt><dd>{}</dd></div>\
          <div><dt>Replicas</dt><dd>{}</dd></div>\
          <div><dt>Pods ready</dt><dd>{}</dd></div></dl>",

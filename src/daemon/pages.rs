@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep};
+use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep, WakeDelay};
 use self::parts::{ByServerName, DiscoveryState, ListState, SourceFile, WebhookState};
 use super::AppThreads;
 use super::app::App;
@@ -74,6 +74,9 @@ struct AppView<'a> {
     now: Time,
     unix: u64,
 }
+
+/// How long the connection has waited that has waited for the longest until now, by app.
+type Waits = BTreeMap<AppId, Duration>;
 
 impl Pages for View<'_> {
     fn unready(&self) -> Vec<String> {
@@ -177,11 +180,12 @@ impl<'a> View<'a> {
         let counts = proxy.apps().map(|(id, _)| proxy.sockets.counts(id)).sum();
         let troubles = self.apps().filter_map(|app| app.trouble());
         let settings = &about.settings;
+        let waits = proxy.sockets.waits(now);
         State {
             version: VERSION,
             ready: unready.is_empty(),
             not_ready_because: unready,
-            only: only.map(|app| app.state()),
+            only: only.map(|app| app.state(&waits)),
             connections: Connections::of(counts, Some(about.connections)),
             api_server: ApiServer {
                 address: &about.api_server,
@@ -200,7 +204,7 @@ impl<'a> View<'a> {
                 wrong: it.wrong(),
             }),
             by_server_name: self.by_server_name(),
-            apps: self.apps().map(|app| app.entry()).collect(),
+            apps: self.apps().map(|app| app.entry(&waits)).collect(),
             settings: match has_several {
                 false => settings::in_force(settings).collect(),
                 true => settings::in_force_of(Scope::Process, settings).collect(),
@@ -303,7 +307,7 @@ impl<'a> AppView<'a> {
             name: self.app.port_name(id),
             listen: self.proxy.sockets.local_addr(id),
             problem: self.app.no_address_at(id),
-            dialled: self.app.backends_at(id),
+            usable: self.app.backends_at(id),
             hints: self.app.nearness(id).to_string(),
             addresses: self.addresses(id),
             open: counts.open,
@@ -320,7 +324,7 @@ impl<'a> AppView<'a> {
 
     /// What is known of the app. Where a process has one app without a list, this is the top
     /// of the page too.
-    fn state(&self) -> AppState<'a> {
+    fn state(&self, waits: &Waits) -> AppState<'a> {
         let AppView {
             proxy, app, now, ..
         } = *self;
@@ -346,14 +350,16 @@ impl<'a> AppView<'a> {
                 replicas: policy.replicas().map(|(replicas, _)| replicas),
                 seen_seconds_ago: policy.replicas().map(|(_, at)| seconds(now.since(at))),
                 pods: self.pods(),
-                waking: app.slow_wake(&proxy.sockets).map(|(since, why)| Waking {
-                    for_seconds: seconds(now.since(since)),
-                    why,
+                waking: app.slow_wake(&proxy.sockets).map(|wake| Waking {
+                    for_seconds: seconds(now.since(wake.since)),
+                    why: wake.why,
+                    code: wake.code,
                 }),
+                wake_delay: self.wake_delay(),
                 sleep: self.sleep(),
                 last_scaled: self.last_scaled(),
                 last_wake: self.last_wake(),
-                longest_wait_seconds: self.longest_wait(),
+                longest_wait_seconds: self.longest_wait(waits),
             },
             in_use: InUse {
                 lease_location: match policy.lease_location() {
@@ -371,7 +377,7 @@ impl<'a> AppView<'a> {
                 source: health.source().map(|source| source.to_string()),
                 up_to_date: health.is_synced(),
                 problem: app.no_address(),
-                dialled: app.backends(),
+                usable: app.backends(),
                 through: app.config().route.to_string(),
                 same_client_same_pod_for_seconds: proxy.sockets.affinity(self.id).map(seconds),
             },
@@ -382,14 +388,14 @@ impl<'a> AppView<'a> {
         }
     }
 
-    fn entry(&self) -> Entry<'a> {
+    fn entry(&self, waits: &Waits) -> Entry<'a> {
         let unready = self.app.unready(self.now);
         let spec = self.reconciler.spec(self.id);
         Entry {
             ready: unready.is_empty(),
             not_ready_because: unready,
             leaving: self.proxy.is_leaving(self.id),
-            state: self.state(),
+            state: self.state(waits),
             connections: Connections::of(self.proxy.sockets.counts(self.id), None),
             last_error: self.trouble(),
             settings: spec.map(|it| settings::in_force_of(Scope::App, &it.settings).collect()),
@@ -451,6 +457,7 @@ struct Scaled<'a> {
     seen_seconds_ago: Option<f64>,
     pods: Option<Replicas>,
     waking: Option<Waking>,
+    wake_delay: Option<WakeDelay>,
     sleep: Option<Sleep>,
     last_scaled: Option<LastScaled>,
     last_wake: Option<LastWake>,
@@ -461,6 +468,8 @@ struct Scaled<'a> {
 struct Waking {
     for_seconds: f64,
     why: String,
+    /// The code of that reason for `zpa explain`.
+    code: &'static str,
 }
 
 #[derive(Serialize)]
@@ -476,7 +485,7 @@ struct Addresses<'a> {
     source: Option<String>,
     up_to_date: bool,
     problem: Option<&'a str>,
-    dialled: usize,
+    usable: usize,
     through: String,
     /// The timeout of the Service's session affinity, if it has any.
     same_client_same_pod_for_seconds: Option<f64>,
@@ -488,11 +497,11 @@ struct PortState<'a> {
     name: &'a str,
     listen: Option<SocketAddr>,
     problem: Option<&'a str>,
-    dialled: usize,
+    usable: usize,
     /// The pods that are dialled first by the hints of their endpoints: those for the `node` or
     /// the `zone`, or `ignored`.
     hints: String,
-    /// The first of those that are dialled.
+    /// The first of those that may be dialled.
     addresses: Vec<String>,
     open: usize,
     waiting: usize,

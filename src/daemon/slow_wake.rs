@@ -8,12 +8,24 @@ use super::messages;
 use crate::clock::Time;
 use crate::cluster::{PodProblem, TargetStatus};
 use crate::policy::WakeDelay;
+use crate::problems;
 
 /// The duration of a wake after which its reason is logged. Most apps are ready before.
 pub const REPORT_AFTER: Duration = Duration::from_secs(30);
 
 /// The interval at which the reason is compared with the one that was logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A wake in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowWake {
+    /// Since when the app has been waking.
+    pub since: Time,
+    /// Why no pod has taken a connection yet: [`Facts::explain`].
+    pub why: String,
+    /// The code of that reason for `zpa explain`.
+    pub code: &'static str,
+}
 
 /// The facts about a wake that has not ended.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +67,20 @@ impl Facts<'_> {
         all.join("; ")
     }
 
+    /// The code of that reason for `zpa explain`.
+    pub fn code(&self) -> &'static str {
+        let is_refused = self.target.is_some_and(|target| target.is_creation_refused);
+        let ready = self.target.map_or(0, |target| target.ready);
+        match self.pods {
+            _ if self.is_full => problems::FULL,
+            _ if self.dialable > 0 && self.release.is_none() => problems::REFUSED,
+            Some(problem) => code_of(problem.reason),
+            None if is_refused => problems::QUOTA,
+            None if self.listed == 0 && ready > 0 => "SELECTOR",
+            None => problems::READINESS,
+        }
+    }
+
     fn explain_addresses(&self) -> String {
         let service = self.service;
         if let Some(why) = self.no_address.or(self.release.as_deref()) {
@@ -77,6 +103,22 @@ impl Facts<'_> {
             (1, _) => "the one ready address does not accept connections".to_owned(),
             (ready, _) => format!("none of {ready} ready addresses accepts connections"),
         }
+    }
+}
+
+/// The code of what is wrong with a pod, by its reason.
+fn code_of(reason: &str) -> &'static str {
+    match reason {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => problems::PULL,
+        "CrashLoopBackOff" | "BackOff" => problems::CRASH,
+        "Unschedulable" => problems::SCHEDULE,
+        "Unhealthy" => problems::READINESS,
+        _ => problems::CONFIG,
     }
 }
 
@@ -157,7 +199,7 @@ mod tests {
             generation: None,
             condition_messages: trouble.iter().map(|&text| text.to_owned()).collect(),
             uid: String::new(),
-            is_creation_refused: false,
+            is_creation_refused: !trouble.is_empty(),
             selector: String::new(),
             rollout: None,
         }
@@ -189,7 +231,7 @@ mod tests {
             persistence: Persistence::Passes,
             others_start: false,
         };
-        for (label, facts, expected) in [
+        for (label, facts, reason, code) in [
             (
                 "a pod that is not ready yet",
                 Facts {
@@ -197,6 +239,7 @@ mod tests {
                     ..facts(1, 0)
                 },
                 "0 of 1 endpoints of Service shop are ready; Deployment has 0 of 1 pods ready",
+                "READINESS",
             ),
             (
                 "a quota",
@@ -206,6 +249,7 @@ mod tests {
                 },
                 "Service shop has no endpoints; Deployment has 0 of 2 pods ready; \
                  pods \"shop-1\" is forbidden: exceeded quota",
+                "QUOTA",
             ),
             (
                 "a pod whose image is not there",
@@ -216,11 +260,13 @@ mod tests {
                 },
                 "0 of 1 endpoints of Service shop are ready; Deployment has 0 of 1 pods ready; \
                  pod shop-1: ErrImagePull: not found",
+                "PULL",
             ),
             (
                 "a Service without a pod",
                 facts(0, 0),
                 "Service shop has no endpoints",
+                "READINESS",
             ),
             (
                 "a selector that matches other pods",
@@ -230,11 +276,13 @@ mod tests {
                 },
                 "Service shop has no endpoints: its selector matches no ready pod; Deployment has \
                  1 of 1 pods ready",
+                "SELECTOR",
             ),
             (
                 "pods that refuse",
                 facts(2, 2),
                 "none of 2 ready addresses accepts connections",
+                "REFUSED",
             ),
             (
                 "pods that have no room",
@@ -243,6 +291,7 @@ mod tests {
                     ..facts(2, 2)
                 },
                 "every pod has as many connections as --max-connections-per-pod allows",
+                "FULL",
             ),
             (
                 "endpoints that may not be read",
@@ -251,6 +300,7 @@ mod tests {
                     ..facts(0, 0)
                 },
                 "the endpoints of Service shop cannot be listed",
+                "READINESS",
             ),
             (
                 "a rule that delays the wake, which explains all the rest",
@@ -259,6 +309,7 @@ mod tests {
                     ..facts(0, 0)
                 },
                 "it has fallen asleep a moment ago (--min-asleep)",
+                "READINESS",
             ),
             (
                 "pods that are ready and fewer than are awaited",
@@ -267,6 +318,7 @@ mod tests {
                     ..facts(2, 1)
                 },
                 "--min-ready waits for 2 ready pods, and 1 are ready",
+                "READINESS",
             ),
             (
                 "no such Service, or no such port",
@@ -275,9 +327,10 @@ mod tests {
                     ..facts(0, 0)
                 },
                 "Service shop does not exist",
+                "READINESS",
             ),
         ] {
-            assert_eq!(facts.explain(), expected, "{label}");
+            assert_eq!((&*facts.explain(), facts.code()), (reason, code), "{label}");
         }
     }
 

@@ -8,14 +8,13 @@ pub const BOUNDS: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// The number of observed durations by bucket, their sum, and the longest.
+/// The number of observed durations by bucket, and their sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// The number in each bucket, not cumulative; the last one is for what is beyond all
     /// bounds.
     counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
-    longest: Duration,
 }
 
 impl Histogram {
@@ -25,7 +24,6 @@ impl Histogram {
         let bucket = BOUNDS.partition_point(|&bound| bound < seconds);
         self.counts[bucket] += 1;
         self.sum = self.sum.saturating_add(took);
-        self.longest = self.longest.max(took);
     }
 
     /// The number in each bucket, with its upper bound; the last has none.
@@ -37,11 +35,6 @@ impl Histogram {
     /// The sum of the durations.
     pub fn sum(&self) -> Duration {
         self.sum
-    }
-
-    /// The longest of them; zero before the first.
-    pub fn longest(&self) -> Duration {
-        self.longest
     }
 }
 
@@ -65,12 +58,6 @@ mod tests {
             let filled = counts.iter().position(|&count| count == 1);
             assert_eq!((filled, counts.len()), (Some(bucket), 17), "{label}");
             assert_eq!(histogram.sum(), took, "{label}");
-            histogram.observe(Duration::from_micros(1));
-            assert_eq!(
-                histogram.longest(),
-                took.max(Duration::from_micros(1)),
-                "{label}"
-            );
         }
     }
 

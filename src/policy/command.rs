@@ -153,3 +153,17 @@ pub enum WakeDelay {
     /// Nothing is written in a dry run.
     DryRun,
 }
+
+impl WakeDelay {
+    /// Its name in `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            WakeDelay::WakesPerMinute => "wakes_per_minute",
+            WakeDelay::MinAsleep => "min_asleep",
+            WakeDelay::Undone => "undone_wakes",
+            WakeDelay::NoWake => "no_wake",
+            WakeDelay::Paused => "paused",
+            WakeDelay::DryRun => "dry_run",
+        }
+    }
+}

@@ -4,6 +4,7 @@
 use super::Policy;
 use super::command::{Change, WakeDelay};
 use super::overrides::Delay;
+use super::phase::Phase;
 use crate::clock::Time;
 use crate::cluster::Scale;
 
@@ -16,6 +17,15 @@ impl Policy {
     /// The reason of the delay of a wake that connections wait for, or an override wants.
     pub fn delayed_by(&self) -> Option<WakeDelay> {
         self.delay.as_ref().map(|delay| delay.by)
+    }
+
+    /// What would delay the wake of the app now that it is asleep, and until when; `None` for the
+    /// time: until somebody changes something.
+    pub fn wake_delay(&self, now: Time) -> Option<(WakeDelay, Option<Time>)> {
+        let Phase::Asleep { .. } = self.phase else {
+            return None;
+        };
+        self.next_delay(now).map(|delay| (delay.by, delay.until))
     }
 
     /// Applies the annotations in a reply or an event, if it shows them.
@@ -75,7 +85,7 @@ impl Policy {
             self.delay = None;
             return false;
         }
-        if let Some(delay) = self.wake_delay(now) {
+        if let Some(delay) = self.next_delay(now) {
             self.report_delay(delay, now);
             return false;
         }
@@ -91,7 +101,7 @@ impl Policy {
     }
 
     /// The limit that delays a wake for the longest; `None` if none does.
-    fn wake_delay(&self, now: Time) -> Option<Delay> {
+    fn next_delay(&self, now: Time) -> Option<Delay> {
         let delay = |by, until| Delay {
             by,
             until,

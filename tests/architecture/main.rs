@@ -475,3 +475,19 @@ fn the_visible_top_level_is_what_was_agreed() {
         );
     }
 }
+
+/// Words in capitals in the files that choose the codes of problems are such codes.
+#[test]
+fn each_code_that_the_page_shows_is_explained() {
+    let mut shown = 0;
+    for file in ["pages/page.rs", "app/addresses.rs", "slow_wake.rs"] {
+        let code = fs::read_to_string(root().join("src/daemon").join(file)).unwrap();
+        let code = code.split("#[cfg(test)]").next().unwrap().to_owned();
+        let is_code = |text: &&str| text.len() > 2 && text.chars().all(|c| c.is_ascii_uppercase());
+        for text in code.split('"').skip(1).step_by(2).filter(is_code) {
+            assert!(zpa::commands::codes().contains(&text), "{file}: {text}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 5);
+}

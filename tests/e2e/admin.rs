@@ -281,7 +281,7 @@ fn an_api_outage_leaves_it_ready_and_shows_who_goes_without_lease() {
     let zpa = start_zpa(&sandbox, &[LONG_TTL]);
     zpa.expect_ready();
     zpa.expect_status("it knows the pod", |status| {
-        status["addresses"]["dialled"] == 1
+        status["addresses"]["usable"] == 1
     });
     sandbox.api_down();
     echo(&mut zpa.connect(), "without a lease");

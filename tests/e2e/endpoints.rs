@@ -9,7 +9,7 @@ fn a_service_that_leads_back_to_the_proxy_is_refused_and_named_with_the_cure() {
     let sandbox = awake();
     let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_HOLD_TIMEOUT", "2s")]);
     zpa.expect_status("it knows the pod", |status| {
-        status["addresses"]["dialled"] == 1
+        status["addresses"]["usable"] == 1
     });
     let listed = [Endpoint::ready("zpa", zpa.address())];
     sandbox.publish_slice("proxies", "IPv4", &listed);
@@ -26,7 +26,7 @@ fn a_service_that_leads_back_to_the_proxy_is_refused_and_named_with_the_cure() {
         status["connections"]["accepted"], 1,
         "it has not called itself"
     );
-    assert_eq!(status["addresses"]["dialled"], 0, "nor another proxy");
+    assert_eq!(status["addresses"]["usable"], 0, "nor another proxy");
     let problem = status["addresses"]["problem"].as_str().unwrap();
     assert!(problem.contains("is its own address"), "{problem}");
     assert_eq!(
@@ -74,7 +74,7 @@ fn endpoints_without_a_port_are_said_with_the_cure_and_dialled_once_they_have_on
     let status = zpa.status();
     let problem = status["addresses"]["problem"].as_str().unwrap();
     assert!(problem.contains("have no port"), "{problem}");
-    assert_eq!(status["addresses"]["dialled"], 0);
+    assert_eq!(status["addresses"]["usable"], 0);
     sandbox.set_has_port(true);
     zpa.expect_log("have the port again");
     echo(&mut zpa.connect(), "to the port");

@@ -43,6 +43,17 @@ fn a_pause_holds_who_comes_until_it_ends_and_says_so() {
     let mut client = zpa.connect();
     client.write_all(b"bytes").unwrap();
     zpa.expect_log("a connection waits, and it is paused");
+    let delay = &zpa.status()["app"]["wake_delay"];
+    assert_eq!(delay["by"], "paused");
+    assert!(
+        delay["ends_in_seconds"].is_null(),
+        "no time ends it: {delay}"
+    );
+    let (_, page) = zpa.get("/");
+    assert!(page.contains("<b>1 connection waits</b>, and it is not woken: it is paused by"));
+    zpa.expect_status("how long it waits", |status| {
+        status["app"]["longest_wait_seconds"].as_f64() > Some(0.0)
+    });
     assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
 
     annotate(&sandbox, PAUSE, None);
@@ -104,11 +115,22 @@ fn in_a_window_without_wakes_nobody_wakes_it() {
     ];
     let zpa = start_zpa(&sandbox, &settings);
     settle_asleep(&sandbox, &zpa);
+    let delay = zpa.status()["app"]["wake_delay"].clone();
+    assert_eq!(delay["by"], "no_wake");
+    assert!(delay["ends_in_seconds"].is_number(), "{delay}");
+    let (_, page) = zpa.get("/");
+    let why = "Who connects now has to wait: it may not be woken at this time (--no-wake), for \
+               another ";
+    assert!(page.contains(why), "{page}");
+
     let mut client = zpa.connect();
     let ended = client.read(&mut [0]);
     assert!(!matches!(ended, Ok(1..)), "{ended:?}");
     zpa.expect_log("it may not be woken at this time (--no-wake)");
     zpa.expect_log("1 client reset after 1s (hold limit)");
+    zpa.expect_status("how long it has waited in vain", |status| {
+        status["app"]["longest_wait_seconds"].as_f64() >= Some(1.0)
+    });
     assert_eq!(sandbox.count(&on("patch", "deployments/scale")), 0);
 }
 

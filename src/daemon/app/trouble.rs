@@ -7,9 +7,8 @@ use log::{Level, log, warn};
 
 use super::super::interface::{Api, Sockets};
 use super::super::messages::{clients, describe};
-use super::super::slow_wake::Facts;
+use super::super::slow_wake::{Facts, SlowWake};
 use super::{App, Process};
-use crate::clock::Time;
 use crate::cluster::LeaseStore;
 use crate::duration;
 use crate::policy::{Change, Phase};
@@ -40,11 +39,15 @@ impl<A: Api> App<A> {
         log!(level, "{}", describe(&self.config.name, change, client));
     }
 
-    /// Since when the app has been waking, and why it is not ready; `None` while it is not
-    /// waking.
-    pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<(Time, String)> {
+    /// The wake in progress; `None` while there is none.
+    pub fn slow_wake(&self, sockets: &impl Sockets) -> Option<SlowWake> {
         let since = self.slow_wake_log.since()?;
-        Some((since, self.facts(sockets).explain()))
+        let facts = self.facts(sockets);
+        Some(SlowWake {
+            since,
+            why: facts.explain(),
+            code: facts.code(),
+        })
     }
 
     /// The facts about a wake.

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::{AppView, seconds};
+use super::{AppView, Waits, seconds};
 use crate::cluster::LeaseToken;
 use crate::daemon::journal::Wake;
+use crate::daemon::messages;
 use crate::engine::PortId;
 
 /// The most addresses of a port that are listed: a Service may have tens of thousands.
@@ -18,6 +19,16 @@ pub(super) struct Sleep {
     /// The rule that keeps it awake until then.
     kept_awake_by: &'static str,
     why: &'static str,
+}
+
+/// Why the app would not be woken at once, or is not though connections wait.
+#[derive(Serialize)]
+pub(super) struct WakeDelay {
+    /// The rule.
+    by: &'static str,
+    why: &'static str,
+    /// In how long it ends; `None` if no passing of time leads there.
+    ends_in_seconds: Option<f64>,
 }
 
 /// Who has scaled the app last.
@@ -60,6 +71,15 @@ impl AppView<'_> {
             in_seconds: due.at.map(|at| seconds(at.since(self.now))),
             kept_awake_by: due.rule.name(),
             why: due.rule.explain(),
+        })
+    }
+
+    pub(super) fn wake_delay(&self) -> Option<WakeDelay> {
+        let (by, until) = self.app.policy().wake_delay(self.now)?;
+        Some(WakeDelay {
+            by: by.name(),
+            why: messages::delay(by),
+            ends_in_seconds: until.map(|at| seconds(at.since(self.now))),
         })
     }
 
@@ -109,13 +129,15 @@ impl AppView<'_> {
         })
     }
 
-    /// The longest that a connection has waited for a pod, at any port.
-    pub(super) fn longest_wait(&self) -> f64 {
+    /// The longest that a connection has waited for a pod, at any port: one that was served, one
+    /// that was not, or one that waits now.
+    pub(super) fn longest_wait(&self, waits: &Waits) -> f64 {
         let counters = self
             .app
             .port_ids()
             .map(|id| self.proxy.sockets.counters(id));
-        let waits = counters.flatten().map(|counters| counters.hold.longest());
+        let ended = counters.flatten().map(|counters| counters.longest_wait);
+        let waits = ended.chain(waits.get(&self.id).copied());
         seconds(waits.max().unwrap_or_default())
     }
 

@@ -7,12 +7,17 @@ use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
 use crate::cluster::Permission;
 use crate::daemon::discovery::Discovery;
 use crate::daemon::journal::{self, SLOT};
+use crate::daemon::messages;
 use crate::daemon::slow_wake::REPORT_AFTER;
 use crate::policy::{KeepAwakeRule, Phase};
+use crate::problems;
 
 /// Once the last reply that showed the scale is this old, the page reports a problem. The app is
 /// read at least every half a minute.
 const STALE_AFTER: Duration = Duration::from_secs(75);
+
+/// The code of what is wrong with the Services by which apps are found.
+const DISCOVERY: &str = "DISCOVERY";
 
 /// How many Services that are wrong the page shows.
 const SERVICES_SHOWN: usize = 10;
@@ -44,7 +49,7 @@ impl View<'_> {
         let panicked = (panics > 0).then(|| Problem {
             is_severe: false,
             text: format!("A thread has panicked and was started again, {panics} times."),
-            code: None,
+            code: Some(problems::PANIC),
         });
         let problems = draining.into_iter().chain(panicked);
         problems.chain(self.source_problems()).collect()
@@ -52,32 +57,35 @@ impl View<'_> {
 
     /// The problems of what the apps are taken from: a list, or Services.
     fn source_problems(&self) -> Vec<Problem> {
-        let problem = |is_severe, text| Problem {
+        let problem = |is_severe, text, code| Problem {
             is_severe,
             text,
-            code: None,
+            code: Some(code),
         };
         let list = self.list.and_then(|list| list.errors().first());
         let list = list.map(|why| {
             problem(
                 false,
                 format!("The list of apps is wrong, and the one before is in force: {why}"),
+                problems::LIST,
             )
         });
         let trouble = self.discovery.and_then(Discovery::trouble);
-        let trouble =
-            trouble.map(|why| problem(true, format!("The Services cannot be watched: {why}")));
+        let trouble = trouble.map(|why| {
+            let text = format!("The Services cannot be watched: {why}");
+            problem(true, text, DISCOVERY)
+        });
         let wrong = self.discovery.map(Discovery::wrong).unwrap_or_default();
         let more = self.discovery.map_or(0, Discovery::wrong_count);
         let more = more.saturating_sub(SERVICES_SHOWN);
         let more = (more > 0).then(|| {
             let text =
                 format!("{more} more Services are wrong: /status and the metrics have them.");
-            problem(true, text)
+            problem(true, text, DISCOVERY)
         });
         let services = wrong.iter().take(SERVICES_SHOWN).map(|it| {
             let (is_severe, text) = it.explain();
-            problem(is_severe, text)
+            problem(is_severe, text, DISCOVERY)
         });
         let problems = list.into_iter().chain(trouble).chain(services).chain(more);
         problems.collect()
@@ -138,8 +146,11 @@ impl AppView<'_> {
 
     fn next(&self) -> Next {
         let (app, now) = (self.app, self.now);
-        if let Some((_, why)) = app.slow_wake(&self.proxy.sockets) {
-            return Next::Wakes(why);
+        if let Some(wake) = app.slow_wake(&self.proxy.sockets) {
+            return Next::Wakes(wake.why);
+        }
+        if let Some((by, until)) = app.policy().wake_delay(now) {
+            return Next::NotWoken(messages::delay(by), until.map(|at| at.since(now)));
         }
         match app.policy().sleep_due() {
             Some(due) if due.rule == KeepAwakeRule::Unread => Next::Nothing,
@@ -181,7 +192,7 @@ impl AppView<'_> {
         let severe = unready.map(|text| Problem {
             is_severe: true,
             text,
-            code: None,
+            code: Some("PROXY"),
         });
         severe.collect()
     }
@@ -228,11 +239,11 @@ impl AppView<'_> {
             code,
         };
         let mut problems = Vec::new();
-        if let Some((since, why)) = app.slow_wake(&self.proxy.sockets)
-            && now.since(since) >= REPORT_AFTER
+        if let Some(wake) = app.slow_wake(&self.proxy.sockets)
+            && now.since(wake.since) >= REPORT_AFTER
         {
-            let text = format!("Waking takes unusually long: {why}.");
-            problems.push(severe(text, Some("PROBE")));
+            let text = format!("Waking takes unusually long: {}.", wake.why);
+            problems.push(severe(text, Some(wake.code)));
         }
         if let Some((_, seen)) = policy.replicas()
             && now.since(seen) >= STALE_AFTER
