@@ -10,6 +10,7 @@ mod manifests;
 mod options;
 mod permissions;
 mod uninstall;
+mod wake;
 mod yaml;
 
 use std::ffi::OsString;
@@ -48,10 +49,11 @@ pub enum Output {
 }
 
 /// The commands, in the order of the help.
-static COMMANDS: [&Command; 6] = [
+static COMMANDS: [&Command; 7] = [
     &manifests::COMMAND,
     &check::COMMAND,
     &uninstall::COMMAND,
+    &wake::COMMAND,
     &EXPLAIN,
     &completion::COMMAND,
     &HELP,

@@ -11,8 +11,9 @@
 //! ```text
 //! daemon     runs the proxy: wires engine, policy and kube together, and drains
 //! commands   `zpa manifests` prints manifests, `zpa check` checks an installation,
-//!            `zpa explain` says more about a finding, `zpa uninstall` removes it, `zpa
-//!            completion` and `zpa help` print what their tables say
+//!            `zpa explain` says more about a finding, `zpa uninstall` removes it,
+//!            `zpa wake` scales up what sleeps, `zpa completion` and `zpa help` print what their
+//!            tables say
 //!
 //! settings   one table of flags and variables, with those of the two programs that zpa
 //!            replaces (one dialect for each form of them); help, parsers

@@ -166,7 +166,7 @@ impl Run {
             Inspector::new(access, environment.clock, environment.wall).map_err(|why| vec![why])?;
         let namespace = settings.namespace.clone().or(namespace);
         Ok(Run {
-            apps: apps(settings, namespace.as_deref().unwrap_or("default"))?,
+            apps: apps_given(settings, namespace.as_deref().unwrap_or("default"))?,
             discovery: discovery(settings, namespace.as_deref().unwrap_or("default"))?,
             inspector,
             before_install: options.is_given("--pre"),
@@ -216,11 +216,14 @@ impl Run {
     }
 }
 
-/// The settings of the apps to check, which name their namespaces.
+/// The settings of the apps that are given by arguments or by a list, with their namespaces.
 ///
 /// # Errors
 /// All that is wrong with them, a line each.
-fn apps(settings: &Settings, namespace: &str) -> Result<Vec<Settings>, Vec<String>> {
+pub(super) fn apps_given(
+    settings: &Settings,
+    namespace: &str,
+) -> Result<Vec<Settings>, Vec<String>> {
     if settings.discover.is_some() {
         return Ok(Vec::new());
     }

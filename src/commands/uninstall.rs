@@ -16,20 +16,16 @@ use serde_json::Value;
 use super::check::settings_of;
 use super::command::Command;
 use super::options::{CommandOption, Options};
-use super::{Environment, Output};
+use super::{Environment, Output, wake};
 use crate::duration;
 use crate::kube::Access;
 use crate::kube::inspect::{Fault, Inspector, segment};
 use crate::kube::removal::Traces;
 use crate::settings::{Origin, Settings};
-use crate::workload::WakeReplicas;
 use plan::{Facts, Found, LABEL, NAME, Step, plan, text};
 
 /// The interval at which the pods of the proxies are looked for.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// How often the app is scaled up while others write to it.
-const ATTEMPTS: u32 = 5;
 
 /// `zpa uninstall`.
 pub static COMMAND: Command = Command {
@@ -169,7 +165,7 @@ impl Uninstall {
             Ok(facts) => facts,
             Err(why) => return Output::Report { text: why, code: 1 },
         };
-        let steps = match plan(&facts, self.wake_replicas(), self.service()) {
+        let steps = match plan(&facts, wake::wake_replicas(&self.settings), self.service()) {
             Ok(steps) => steps,
             Err(why) => return Output::Report { text: why, code: 1 },
         };
@@ -203,14 +199,6 @@ impl Uninstall {
     /// The Service of the app.
     fn service(&self) -> &str {
         self.settings.service.as_deref().unwrap_or_default()
-    }
-
-    /// The replicas of a wake, where the app remembers none.
-    fn wake_replicas(&self) -> u32 {
-        match self.settings.wake_replicas {
-            WakeReplicas::Replicas(count) => count.get(),
-            WakeReplicas::Previous => 1,
-        }
     }
 
     // --- Reading ---
@@ -310,7 +298,9 @@ impl Uninstall {
         }
         let (namespace, inspector) = (&*self.namespace, &self.inspector);
         let done = match step {
-            Step::Wake { replicas } => self.wake(*replicas),
+            Step::Wake { replicas } => {
+                wake::scale_up(inspector, namespace, &self.settings.target_ref, *replicas)
+            }
             Step::Delete(Found { plural, name, .. }) if self.keeps_objects => {
                 let command = format!("kubectl delete -n {namespace} {plural} {name}");
                 return (true, command);
@@ -328,25 +318,8 @@ impl Uninstall {
         };
         match done {
             Ok(()) => (true, format!("done: {step}")),
-            Err(why) => (false, format!("failed: {step}: {}", words(&why))),
+            Err(why) => (false, format!("failed: {step}: {}", why.words())),
         }
-    }
-
-    /// Scales the app up, unless somebody has done that meanwhile.
-    fn wake(&self, replicas: u32) -> Result<(), Fault> {
-        let (namespace, target) = (&*self.namespace, &self.settings.target_ref);
-        for _ in 0..ATTEMPTS {
-            let object = self.inspector.target(namespace, target)?;
-            if object["spec"]["replicas"] != 0 {
-                return Ok(());
-            }
-            let version = text(&object["metadata"]["resourceVersion"]);
-            match self.inspector.scale(namespace, target, replicas, version) {
-                Err(Fault::Conflict) => thread::sleep(PAUSE),
-                done => return done,
-            }
-        }
-        Err(Fault::Conflict)
     }
 
     /// Waits until no pod of the deleted proxies is left: one that drains may renew its lease.
@@ -389,13 +362,5 @@ fn selector() -> String {
 }
 
 fn line(subject: &str, why: &Fault) -> String {
-    format!("{subject}: {}\n", words(why))
-}
-
-fn words(why: &Fault) -> &str {
-    match why {
-        Fault::NotFound => "not found",
-        Fault::Conflict => "the object changes all the time",
-        Fault::Refused(why) | Fault::Failed(why) => why,
-    }
+    format!("{subject}: {}\n", why.words())
 }

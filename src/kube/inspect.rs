@@ -38,6 +38,17 @@ pub enum Fault {
     Failed(String),
 }
 
+impl Fault {
+    /// What to print of it.
+    pub fn words(&self) -> &str {
+        match self {
+            Fault::NotFound => "not found",
+            Fault::Conflict => "the object changes all the time",
+            Fault::Refused(why) | Fault::Failed(why) => why,
+        }
+    }
+}
+
 /// What somebody may do or not, in the words of RBAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
@@ -111,16 +122,16 @@ impl Inspector {
         self.get(&paths::service(namespace, name))
     }
 
-    /// Lists the Services of a namespace that `selector` selects by their labels.
+    /// Lists the Services of a namespace, or of all, that `selector` selects by their labels.
     ///
     /// # Errors
     /// See [`Fault`].
     pub fn selected_services(
         &self,
-        namespace: &str,
+        namespace: Option<&str>,
         selector: &str,
     ) -> Result<Vec<SelectedService>, Fault> {
-        let path = paths::selected_services(Some(namespace), selector);
+        let path = paths::selected_services(namespace, selector);
         let reply = successful(self.client.calls().list(&path, CAP))?;
         selected_service::listed(&reply.body).map_err(|_| not_json())
     }

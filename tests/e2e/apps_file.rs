@@ -29,7 +29,7 @@ impl List {
         list
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.join("apps.json")
     }
 

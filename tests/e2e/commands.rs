@@ -13,10 +13,11 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const COMMANDS: [&str; 6] = [
+const COMMANDS: [&str; 7] = [
     "manifests",
     "check",
     "uninstall",
+    "wake",
     "explain",
     "completion",
     "help",

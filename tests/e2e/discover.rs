@@ -430,7 +430,7 @@ fn apps_outlive_an_outage_and_what_has_changed_meanwhile_is_followed() {
 
 /// What `manifests/fleet` grants in one namespace, and `manifests/fleet-all-namespaces` in all,
 /// as their tests say.
-fn fleet_role() -> Vec<Rule> {
+pub(crate) fn fleet_role() -> Vec<Rule> {
     vec![
         Rule::new("apps", &["deployments"], &["get", "list", "watch"]),
         Rule::new(

@@ -24,7 +24,7 @@ impl Discovery {
     pub fn examine(&self, inspector: &Inspector) -> (Vec<CheckResult>, Vec<Settings>) {
         let selector = &self.selector;
         let listed = format!("the Services with {selector} can be listed");
-        let services = match inspector.selected_services(&self.namespace, selector) {
+        let services = match inspector.selected_services(Some(&self.namespace), selector) {
             Ok(services) => services,
             Err(fault) => {
                 let verdict = Verdict::Unknown(words(&fault));

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::commands::wake::remembered;
 use crate::kube::removal::Traces;
 
 /// The label of everything that `zpa manifests` and `manifests/base` make.
@@ -11,12 +12,6 @@ pub const LABEL: &str = "app.kubernetes.io/name";
 
 /// and its value.
 pub const NAME: &str = "zero-pod-autoscaler";
-
-/// The condition and the annotation that keep the replicas before the last sleep.
-pub const REMEMBERED: [&str; 2] = [
-    "zero-pod-autoscaler/PreviousReplicas",
-    "zero-pod-autoscaler/previous-replicas",
-];
 
 /// What is there.
 #[derive(Clone, Debug, Default)]
@@ -83,22 +78,6 @@ pub fn plan(facts: &Facts, wake_replicas: u32, service_name: &str) -> Result<Vec
         steps.push(Step::ForgetTarget);
     }
     Ok(steps)
-}
-
-/// The replicas before the last sleep, if the object keeps them.
-pub fn remembered(target: &Value) -> Option<u32> {
-    let [condition, annotation] = REMEMBERED;
-    let conditions = target["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    let of_condition = conditions.find(|it| it["type"] == condition);
-    let texts = [
-        of_condition.map_or("", |it| text(&it["message"])),
-        text(&target["metadata"]["annotations"][annotation]),
-    ];
-    let counts = texts.into_iter().filter_map(|it| it.parse::<u32>().ok());
-    counts
-        .filter(|count| (1..=i32::MAX as u32).contains(count))
-        .max()
 }
 
 impl fmt::Display for Step {
@@ -196,23 +175,5 @@ mod tests {
         };
         let why = plan(&taken_over, 1, "my-app").unwrap_err();
         assert!(why.contains("apply your own Service my-app again"), "{why}");
-    }
-
-    #[test]
-    fn the_replicas_that_are_remembered_are_a_count() {
-        let with = |text: &str| {
-            let mut target = asleep();
-            target["status"]["conditions"][0]["message"] = text.into();
-            remembered(&target)
-        };
-        for (text, count) in [
-            ("3", Some(3)),
-            ("0", None),
-            ("-1", None),
-            ("three", None),
-            ("2147483648", None),
-        ] {
-            assert_eq!(with(text), count, "{text}");
-        }
     }
 }

@@ -22,11 +22,7 @@ pub enum Verdict {
 }
 
 pub fn words(fault: &Fault) -> String {
-    match fault {
-        Fault::NotFound => "not found".to_owned(),
-        Fault::Conflict => "the object has changed meanwhile".to_owned(),
-        Fault::Refused(why) | Fault::Failed(why) => why.clone(),
-    }
+    fault.words().to_owned()
 }
 
 pub(super) fn exists(object: &Result<Value, Fault>) -> Verdict {
