@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tools test page screenshots model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test
+.PHONY: help run tools test page screenshots model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,3 +98,8 @@ image-prebuilt: static ## Build the image around the static binary; needs no reg
 image-test: ## Test the image that was built last; running the program in it takes root
 	@sh tests/save-image.sh $(ENGINE) $(IMAGE) $(ARCHIVE)
 	ZPA_IMAGE=$(ARCHIVE) cargo test --locked --test image
+
+chart: export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+chart: tools ## Package the Helm chart into target/chart, for helm install or helm push
+	@helm lint --quiet --strict manifests/chart --set settings.deployment=my-app
+	@helm package manifests/chart --destination target/chart

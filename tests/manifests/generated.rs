@@ -50,7 +50,7 @@ pub fn objects(args: &[&str]) -> Option<Vec<Value>> {
 
 /// The objects in one order, with the variables of the proxy's container replaced by
 /// what they come to: 5m and 5m0s are the same.
-fn comparable(mut objects: Vec<Value>) -> Vec<Value> {
+pub(super) fn comparable(mut objects: Vec<Value>) -> Vec<Value> {
     for object in &mut objects {
         let Some(env) = object.pointer_mut("/spec/template/spec/containers/0/env") else {
             continue;

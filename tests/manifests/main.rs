@@ -5,6 +5,7 @@
 //! text can be.
 
 mod alerts;
+mod chart;
 mod custom;
 mod dashboard;
 mod fleet;
