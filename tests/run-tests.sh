@@ -19,6 +19,10 @@ status=target/$target.status
 } 2>&1 | tee "$log"
 
 code=$(cat "$status")
+# In CI, which installs them, every tool is there, or less is tested than it looks.
+if [ -n "${ZPA_ALL_TOOLS:-}" ] && grep '^skipped: .* is not installed$' "$log"; then
+    code=1
+fi
 [ "$code" -eq 0 ] && verdict=passed || verdict=FAILED
 
 echo

@@ -135,7 +135,7 @@ fn psql_shows_why_it_was_held_in_vain() {
         .args(["-c", "select 1", &target])
         .output();
     let Ok(output) = run else {
-        support::skip("psql is not installed");
+        support::skip_without("psql");
         return;
     };
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -52,7 +52,7 @@ fn shell(program: &str, directory: &Directory, args: &[&str]) -> String {
 fn is_missing(program: &str) -> bool {
     let is_missing = Command::new(program).arg("--version").output().is_err();
     if is_missing {
-        support::skip(&format!("{program} is not installed"));
+        support::skip_without(program);
     }
     is_missing
 }

@@ -28,7 +28,7 @@ fn is_installed() -> bool {
         .status();
     let is_there = run.is_ok_and(|status| status.success());
     if !is_there {
-        support::skip("haproxy is not installed");
+        support::skip_without("haproxy");
     }
     is_there
 }

@@ -110,7 +110,7 @@ fn check_with_promtool(scrape: &str) {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
-        return support::skip("no promtool to check the metrics with");
+        return support::skip_without("promtool");
     };
     let mut stdin = promtool.stdin.take().unwrap();
     stdin.write_all(scrape.as_bytes()).unwrap();

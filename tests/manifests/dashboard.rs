@@ -116,7 +116,7 @@ fn promtool_parses_every_query_of_the_dashboard() {
         .output();
     fs::remove_dir_all(&directory).unwrap();
     let Ok(output) = checked else {
-        return support::skip("no promtool to parse the queries of the dashboard with");
+        return support::skip_without("promtool");
     };
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{printed}");

@@ -29,7 +29,6 @@ const BASE: &str = "manifests/base";
 const EXAMPLE: &str = "manifests/example";
 /// What is copied for an app of one's own.
 const OVERLAY: &str = "manifests/example/proxy";
-const NO_KUBECTL: &str = "no kubectl to render the manifests with";
 
 #[test]
 fn every_variable_in_the_text_of_the_manifests_is_a_setting() {

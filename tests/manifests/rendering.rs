@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{NO_KUBECTL, OVERLAY};
+use super::OVERLAY;
 
 /// The manifests in a directory of their own, and beside them a copy of
 /// [`OVERLAY`]; removed at the end.
@@ -89,17 +89,14 @@ pub(super) fn read(yaml: &[u8]) -> Option<Vec<Value>> {
 }
 
 pub(super) fn kubectl(args: &[&str], stdin: &[u8]) -> Option<Vec<u8>> {
-    let Some(output) = run_tool("kubectl", args, stdin) else {
-        support::skip(NO_KUBECTL);
-        return None;
-    };
+    let output = run_tool("kubectl", args, stdin)?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     let status = output.status;
     assert!(status.success(), "kubectl {args:?}: {status}\n{stderr}");
     Some(output.stdout)
 }
 
-/// Runs a tool in the root of the project; none if it is not there.
+/// Runs a tool in the root of the project; none if it is not there, which is said.
 pub(super) fn run_tool(name: &str, args: &[&str], stdin: &[u8]) -> Option<Output> {
     let child = Command::new(support::tool(name))
         .args(args)
@@ -110,7 +107,10 @@ pub(super) fn run_tool(name: &str, args: &[&str], stdin: &[u8]) -> Option<Output
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            support::skip_without(name);
+            return None;
+        }
         Err(error) => panic!("{name} {args:?}: {error}"),
     };
     // Whoever does not read it has ended.

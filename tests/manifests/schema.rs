@@ -14,9 +14,6 @@ use super::{custom, generated, overlay_with};
 /// The oldest and the newest version that the validator knows.
 const VERSIONS: [&str; 2] = ["1.25", "1.37"];
 
-const NO_VALIDATOR: &str =
-    "no kubernetes-validate to judge the manifests with; `make tools` installs it";
-
 /// What the validator says of a document.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -61,10 +58,7 @@ fn verdicts(label: &str, documents: &[&str]) -> Option<Vec<Verdict>> {
     let versions = VERSIONS.iter().flat_map(|version| ["-k", version]);
     let args: Vec<&str> = ["--strict"].into_iter().chain(versions).collect();
     let files: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let Some(output) = run_tool("kubernetes-validate", &[args, files].concat(), b"") else {
-        support::skip(NO_VALIDATOR);
-        return None;
-    };
+    let output = run_tool("kubernetes-validate", &[args, files].concat(), b"")?;
     let printed = String::from_utf8(output.stdout).unwrap();
     // Such as that a document is no YAML, at which it ends.
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -47,7 +47,7 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut driver) = spawned else {
-            support::skip("no chromium with chromedriver to open the page with");
+            support::skip_without("chromedriver");
             return None;
         };
         let stdout = driver.stdout.take().expect("it is piped");

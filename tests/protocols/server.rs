@@ -77,7 +77,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 pub fn are_there(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|name| find(name).is_none());
     if let Some(missing) = missing {
-        support::skip(&format!("{missing} is not installed"));
+        support::skip_without(missing);
     }
     missing.is_none()
 }
@@ -87,7 +87,7 @@ pub fn has_python(module: &str) -> bool {
     let run = python().args(["-c", &format!("import {module}")]).output();
     let is_there = run.is_ok_and(|output| output.status.success());
     if !is_there {
-        support::skip(&format!("Debian's Python has no {module}"));
+        support::skip_without(&format!("{module} of Debian's Python"));
     }
     is_there
 }

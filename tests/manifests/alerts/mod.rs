@@ -108,7 +108,7 @@ impl Directory {
     fn with_rules() -> Option<Directory> {
         match Command::new("promtool").arg("--version").output() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                support::skip("no promtool to play the alerts with");
+                support::skip_without("promtool");
                 return None;
             }
             found => drop(found.unwrap()),

@@ -14,8 +14,6 @@ use super::schema::judge;
 
 pub(super) const CHART: &str = "manifests/chart";
 
-const NO_HELM: &str = "no helm to render the chart with; `make tools` installs it";
-
 /// What helm renders with these values, or what is wrong with them; none without helm.
 pub(super) fn templated(values: &Value, options: &[&str]) -> Option<Result<String, String>> {
     let args = [
@@ -29,10 +27,7 @@ pub(super) fn templated(values: &Value, options: &[&str]) -> Option<Result<Strin
 }
 
 fn helm(args: &[&str], values: &Value) -> Option<Result<String, String>> {
-    let Some(output) = run_tool("helm", args, values.to_string().as_bytes()) else {
-        support::skip(NO_HELM);
-        return None;
-    };
+    let output = run_tool("helm", args, values.to_string().as_bytes())?;
     let [printed, errors] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
     Some(match output.status.success() {
         true => Ok(printed),

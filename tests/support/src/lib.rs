@@ -44,6 +44,12 @@ pub fn skip(why: &str) {
     let _ = io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
 }
 
+/// The same where that is for want of a tool. .ci/run, which installs all of them, fails at this
+/// line (`tests/run-tests.sh`).
+pub fn skip_without(tool: &str) {
+    skip(&format!("{tool} is not installed"));
+}
+
 /// What to run a tool by: what `make tools` has installed for the project, else a name to look
 /// for in PATH.
 pub fn tool(name: &str) -> OsString {
