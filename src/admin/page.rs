@@ -152,7 +152,7 @@ pub struct Wake {
     pub pod: Option<Duration>,
     /// From then until a pod had taken a connection.
     pub dial: Option<Duration>,
-    /// `served`, `timed_out` or `abandoned`.
+    /// `served`, `timed_out`, `failed` or `abandoned`.
     pub result: &'static str,
 }
 
@@ -479,6 +479,7 @@ fn write_wakes(at: usize, app: &App, html: &mut String) -> fmt::Result {
         let (class, result) = match wake.result {
             "served" => ("good", "served"),
             "timed_out" => ("bad", "timed out"),
+            "failed" => ("bad", "failed"),
             _ => ("warn", "abandoned"),
         };
         writeln!(

@@ -137,6 +137,10 @@ pub struct App<A> {
     wake_failure: Option<&'static str>,
     /// The same as it was logged: it holds from one read of the pods to the next.
     logged_failure: Option<&'static str>,
+    /// What keeps its pods from getting ready, as the sockets know it.
+    wake_trouble: Option<&'static str>,
+    /// The note of the last Event about a slow wake, in this wake.
+    slow_wake_note: Option<String>,
     /// When the backends of the sockets are updated next; `None`: only after a report.
     backends_until: Option<Time>,
     /// When the gate, which is open, shuts without an event.
@@ -190,6 +194,8 @@ impl<A: Api> App<A> {
             refused_since: None,
             wake_failure: None,
             logged_failure: None,
+            wake_trouble: None,
+            slow_wake_note: None,
             backends_until: Some(now + TRUST_STATIC_AFTER),
             gate_until: None,
             started: now,
@@ -442,8 +448,9 @@ impl<A: Api> App<A> {
         self.probe_starting_pods(process);
         self.set_gate(process);
         self.log_hold_timeouts(process);
-        self.diagnose(process);
+        // First why, and then what follows.
         self.log_slow_wake(process);
+        self.diagnose(process);
         self.notify_of_failed_wake(process);
         self.update_journal(process);
     }

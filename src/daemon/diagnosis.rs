@@ -36,12 +36,12 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Sets whether pods start since `since`, and whether somebody waits for them. `took` are the
-    /// durations of the last wakes.
+    /// Sets whether pods start since `since`, and whether somebody waits for them. `slow_after` is
+    /// the duration after which that takes longer than usual.
     pub fn update(
         &mut self,
         since: Option<Time>,
-        took: impl Iterator<Item = Duration>,
+        slow_after: impl FnOnce() -> Duration,
         fail_fast: bool,
         is_wanted: bool,
     ) {
@@ -51,7 +51,7 @@ impl Diagnosis {
             return;
         };
         if self.next.is_none() {
-            self.next = Some(since + slow_after(took, fail_fast));
+            self.next = Some(since + slow_after());
             self.interval = intervals(fail_fast)[0];
         }
     }
@@ -100,7 +100,7 @@ fn intervals(fail_fast: bool) -> [Duration; 2] {
 }
 
 /// The time after which a wake has taken longer than usual: half as long again as the median.
-fn slow_after(took: impl Iterator<Item = Duration>, fail_fast: bool) -> Duration {
+pub fn slow_after(took: impl Iterator<Item = Duration>, fail_fast: bool) -> Duration {
     let mut took: Vec<Duration> = took.collect();
     took.sort_unstable();
     let median = took.get(took.len() / 2);
@@ -135,7 +135,12 @@ mod tests {
             let mut read = Vec::new();
             for second in 100..10_000 {
                 let took = took.iter().map(|&seconds| Duration::from_secs(seconds));
-                diagnosis.update(Some(at(100)), took, fail_fast, true);
+                diagnosis.update(
+                    Some(at(100)),
+                    || slow_after(took, fail_fast),
+                    fail_fast,
+                    true,
+                );
                 if diagnosis.is_due(fail_fast, at(second)) {
                     read.push(second - 100);
                 }
@@ -148,14 +153,13 @@ mod tests {
 
     #[test]
     fn nothing_is_read_without_anybody_who_waits_and_once_the_wake_has_ended() {
-        let none = || [].into_iter();
         let mut diagnosis = Diagnosis::default();
-        diagnosis.update(Some(at(100)), none(), false, false);
+        diagnosis.update(Some(at(100)), || USUAL, false, false);
         assert_eq!(diagnosis.poll_timeout(), None);
         assert!(!diagnosis.is_due(false, at(500)));
-        diagnosis.update(Some(at(100)), none(), false, true);
+        diagnosis.update(Some(at(100)), || USUAL, false, true);
         assert!(diagnosis.is_due(false, at(500)), "the first who comes");
-        diagnosis.update(None, none(), false, true);
+        diagnosis.update(None, || USUAL, false, true);
         assert_eq!(diagnosis.poll_timeout(), None);
         assert!(!diagnosis.is_due(false, at(900)));
     }
@@ -163,7 +167,7 @@ mod tests {
     #[test]
     fn a_read_is_hastened_once_and_not_within_a_second_of_the_last() {
         let mut diagnosis = Diagnosis::default();
-        diagnosis.update(Some(at(100)), [].into_iter(), true, true);
+        diagnosis.update(Some(at(100)), || MAX_SLOW_AFTER_FAIL_FAST, true, true);
         diagnosis.hasten(at(101));
         assert_eq!(diagnosis.poll_timeout(), Some(at(103)), "not the first");
         assert!(diagnosis.is_due(true, at(103)));
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn another_reason_begins_with_the_first_interval_again() {
         let mut diagnosis = Diagnosis::default();
-        diagnosis.update(Some(at(100)), [].into_iter(), false, true);
+        diagnosis.update(Some(at(100)), || USUAL, false, true);
         for second in [110, 120, 140] {
             assert!(diagnosis.is_due(false, at(second)));
         }

@@ -44,6 +44,10 @@ impl Sockets for Engine {
         Engine::set_wake_failure(self, app, why, now);
     }
 
+    fn set_wake_trouble(&mut self, app: AppId, why: Option<&'static str>) {
+        Engine::set_wake_trouble(self, app, why);
+    }
+
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time) {
         Engine::set_backends(self, port, backends, now);
     }

@@ -40,6 +40,9 @@ pub trait Sockets {
     /// Sets why the app cannot start, however long a connection waits: those that wait are closed,
     /// and those that come would be. `None`: they wait.
     fn set_wake_failure(&mut self, _: AppId, _: Option<&'static str>, _: Time) {}
+    /// Sets what keeps the pods of an app from getting ready: the reason with which those end that
+    /// wait for as long as they may.
+    fn set_wake_trouble(&mut self, _: AppId, _: Option<&'static str>) {}
     /// Replaces the backends that may be dialled for a port.
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], now: Time);
     /// Replaces the address that is dialled when no pod answers at that port.

@@ -37,6 +37,8 @@ pub struct Inputs<'a> {
     pub forwarded: u64,
     /// The connections closed at the hold limit since the start.
     pub held_too_long: u64,
+    /// The connections closed since the start because the app could not start.
+    pub wake_failed: u64,
     /// The token of the last lease that was seen, which has the names of its writers.
     pub lease: Option<&'a str>,
 }
@@ -78,15 +80,18 @@ pub enum WakeResult {
     Served,
     /// No connection was served, and at least one was closed at the hold limit.
     TimedOut,
+    /// No connection was served, and at least one was closed because the app could not start.
+    Failed,
     /// No connection was served, because all that waited have left.
     Abandoned,
 }
 
 impl WakeResult {
     /// All results, in the order of [`Journal::results`].
-    pub const ALL: [WakeResult; 3] = [
+    pub const ALL: [WakeResult; 4] = [
         WakeResult::Served,
         WakeResult::TimedOut,
+        WakeResult::Failed,
         WakeResult::Abandoned,
     ];
 
@@ -95,6 +100,7 @@ impl WakeResult {
         match self {
             WakeResult::Served => "served",
             WakeResult::TimedOut => "timed_out",
+            WakeResult::Failed => "failed",
             WakeResult::Abandoned => "abandoned",
         }
     }
@@ -127,6 +133,7 @@ struct Waking {
     /// The counts of [`Inputs`] when it began.
     forwarded: u64,
     held_too_long: u64,
+    wake_failed: u64,
 }
 
 /// The parts of a wake as histograms, over all wakes.
@@ -246,6 +253,7 @@ impl Journal {
                 ready: None,
                 forwarded: inputs.forwarded,
                 held_too_long: inputs.held_too_long,
+                wake_failed: inputs.wake_failed,
             });
             return;
         };
@@ -344,6 +352,8 @@ impl Waking {
             WakeResult::Served
         } else if inputs.held_too_long > self.held_too_long {
             WakeResult::TimedOut
+        } else if inputs.wake_failed > self.wake_failed {
+            WakeResult::Failed
         } else {
             WakeResult::Abandoned
         })

@@ -1,6 +1,7 @@
-//! [`SlowWakeLog`]: decides when to log that a wake takes long: after half a minute, and
-//! then once a minute if the reason has changed. The same reason ([`Facts::explain`]) is in
-//! the log line about clients that were reset at the hold limit, and in `/status`.
+//! [`SlowWakeLog`]: decides when to log that a wake takes long: when it takes longer than usual,
+//! when a read of the pods shows why, and then once a minute if the reason has changed. The same
+//! reason ([`Facts::explain`]) is in the log line about clients that were reset at the hold limit,
+//! and in `/status`.
 
 use std::time::Duration;
 
@@ -10,8 +11,12 @@ use crate::cluster::{PodProblem, TargetStatus};
 use crate::policy::WakeDelay;
 use crate::problems;
 
-/// The duration of a wake after which its reason is logged. Most apps are ready before.
+/// The duration of a wake that is long for any app.
 pub const REPORT_AFTER: Duration = Duration::from_secs(30);
+
+/// How long the reason is awaited that the pods may show, which are read when a wake has taken
+/// longer than usual.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// The interval at which the reason is compared with the one that was logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -140,18 +145,28 @@ fn explain_target(target: &TargetStatus) -> Vec<String> {
 pub struct SlowWakeLog {
     /// Since when the app has been waking.
     since: Option<Time>,
+    /// The duration after which that is longer than usual.
+    slow_after: Duration,
     /// The last reason, and when it was compared.
     last: Option<(String, Time)>,
+    /// Whether the reason is compared at once.
+    has_news: bool,
 }
 
 impl SlowWakeLog {
-    /// Sets whether the app is waking. A wake goes on while its clients come and go.
-    pub fn update(&mut self, is_waking: bool, now: Time) {
-        if is_waking {
-            self.since.get_or_insert(now);
-        } else {
+    /// Sets whether the app is waking, and the duration after which that is longer than usual. A
+    /// wake goes on while its clients come and go.
+    pub fn update(&mut self, is_waking: bool, slow_after: impl FnOnce() -> Duration, now: Time) {
+        if !is_waking {
             *self = SlowWakeLog::default();
+        } else if self.since.is_none() {
+            (self.since, self.slow_after) = (Some(now), slow_after());
         }
+    }
+
+    /// Has the reason compared at once: a new one was found.
+    pub fn note_news(&mut self) {
+        self.has_news = true;
     }
 
     /// Since when the app has been waking.
@@ -163,7 +178,8 @@ impl SlowWakeLog {
     pub fn poll_timeout(&self) -> Option<Time> {
         let since = self.since?;
         Some(match &self.last {
-            None => since + REPORT_AFTER,
+            _ if self.has_news => since,
+            None => since + self.slow_after + READ_WITHIN,
             Some((_, at)) => *at + REPORT_INTERVAL,
         })
     }
@@ -175,6 +191,7 @@ impl SlowWakeLog {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return None;
         }
+        self.has_news = false;
         let reason = facts.explain();
         let before = self.last.replace((reason.clone(), now));
         let is_new = before.is_none_or(|(before, _)| before != reason);
@@ -334,32 +351,47 @@ mod tests {
         }
     }
 
+    const USUAL: Duration = Duration::from_secs(9);
+
     #[test]
-    fn a_wake_is_explained_after_half_a_minute_and_within_a_minute_of_a_new_reason() {
+    fn a_wake_is_explained_when_it_takes_long_and_within_a_minute_of_a_new_reason() {
         let mut report = SlowWakeLog::default();
-        report.update(true, at(100));
         let mut said = Vec::new();
         for second in 100..400 {
-            report.update(true, at(second));
+            report.update(true, || USUAL, at(second));
             let listed = usize::from(second >= 200);
             if let Some((took, _)) = report.report(&facts(listed, 0), at(second)) {
                 said.push((second, took.as_secs()));
             }
         }
-        assert_eq!(said, [(130, 30), (250, 150)]);
+        assert_eq!(said, [(110, 10), (230, 130)]);
+    }
+
+    #[test]
+    fn a_reason_that_the_pods_show_is_said_at_once_and_the_same_is_not_said_again() {
+        let mut report = SlowWakeLog::default();
+        report.update(true, || USUAL, at(100));
+        report.note_news();
+        assert_eq!(report.poll_timeout(), Some(at(100)));
+        assert!(report.report(&facts(1, 0), at(103)).is_some());
+        assert_eq!(report.poll_timeout(), Some(at(163)));
+        report.note_news();
+        assert_eq!(report.report(&facts(1, 0), at(104)), None);
+        assert_eq!(report.poll_timeout(), Some(at(164)));
     }
 
     #[test]
     fn a_wake_that_ends_in_time_is_not_mentioned_and_the_next_begins_anew() {
         let mut report = SlowWakeLog::default();
-        report.update(true, at(100));
-        assert_eq!(report.poll_timeout(), Some(at(130)));
-        assert_eq!(report.report(&facts(0, 0), at(129)), None);
-        report.update(false, at(129));
+        report.update(true, || USUAL, at(100));
+        assert_eq!(report.poll_timeout(), Some(at(110)));
+        assert_eq!(report.report(&facts(0, 0), at(109)), None);
+        report.update(false, || USUAL, at(109));
         assert_eq!(report.poll_timeout(), None);
         assert_eq!(report.report(&facts(0, 0), at(500)), None);
-        report.update(true, at(500));
-        assert_eq!(report.report(&facts(0, 0), at(529)), None);
-        assert!(report.report(&facts(0, 0), at(530)).is_some());
+        report.update(true, || USUAL * 2, at(500));
+        report.update(true, || USUAL, at(505));
+        assert_eq!(report.report(&facts(0, 0), at(518)), None);
+        assert!(report.report(&facts(0, 0), at(519)).is_some());
     }
 }

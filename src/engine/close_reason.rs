@@ -43,8 +43,9 @@ pub enum CloseReason {
     ClientGone(ConnectionPhase),
     /// The backend reset the connection, or vanished.
     BackendGone,
-    /// No backend accepted the connection before the hold limit.
-    HeldTooLong(ConnectionPhase, Duration),
+    /// No backend accepted the connection before the hold limit; with what is wrong with the app,
+    /// if that is known.
+    HeldTooLong(ConnectionPhase, Duration, Option<&'static str>),
     /// The app cannot start, for that reason, however long the connection waits.
     WakeFailed(ConnectionPhase, &'static str),
     /// The drain deadline passed.
@@ -89,12 +90,13 @@ impl fmt::Display for CloseReason {
             CloseReason::Finished => f.write_str("both sides have ended"),
             CloseReason::ClientGone(phase) => write!(f, "client/{phase}: reset or gone"),
             CloseReason::BackendGone => f.write_str("backend/relaying: reset or gone"),
-            CloseReason::HeldTooLong(phase, limit) => {
+            CloseReason::HeldTooLong(phase, limit, why) => {
                 let what = match phase {
                     ConnectionPhase::Holding => "no backend ready",
                     _ => "no backend accepted",
                 };
-                write!(f, "zpa/{phase}: {what} in {}", duration::display(*limit))
+                write!(f, "zpa/{phase}: {what} in {}", duration::display(*limit))?;
+                why.map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             CloseReason::WakeFailed(phase, why) => {
                 write!(f, "zpa/{phase}: the app cannot start: {why}")

@@ -460,10 +460,13 @@ impl<S: Socket> Connection<S> {
     fn end_of_wait<C>(&self, cx: &mut Context<'_, C>) -> CloseReason {
         let limit = cx.port.limits.hold_timeout;
         match cx.port.failure() {
-            Some(why) if cx.now < self.opened + limit => CloseReason::WakeFailed(self.phase(), why),
+            Some(why) if cx.now < self.opened + limit => {
+                cx.port.counts.wake_failed += 1;
+                CloseReason::WakeFailed(self.phase(), why)
+            }
             _ => {
                 cx.port.counts.held_too_long += 1;
-                CloseReason::HeldTooLong(self.phase(), limit)
+                CloseReason::HeldTooLong(self.phase(), limit, cx.port.wake_trouble)
             }
         }
     }

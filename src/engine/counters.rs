@@ -68,6 +68,8 @@ pub struct Counts {
     pub forwarded_uncounted: u64,
     /// Connections closed at the hold limit since the start.
     pub held_too_long: u64,
+    /// Connections closed because the app could not start, since the start.
+    pub wake_failed: u64,
     /// Dials that backends have failed since the start.
     pub failed_dials: u64,
     /// The times that a connection has tried all addresses and none has accepted it, without
@@ -151,6 +153,7 @@ impl Sum for Counts {
             forwarded: sum.forwarded + it.forwarded,
             forwarded_uncounted: sum.forwarded_uncounted + it.forwarded_uncounted,
             held_too_long: sum.held_too_long + it.held_too_long,
+            wake_failed: sum.wake_failed + it.wake_failed,
             failed_dials: sum.failed_dials + it.failed_dials,
             exhausted: sum.exhausted + it.exhausted,
             is_full: sum.is_full || it.is_full,
@@ -182,7 +185,7 @@ impl Counters {
             CloseReason::Finished => (0, ConnectionPhase::Relaying),
             CloseReason::ClientGone(phase) => (1, phase),
             CloseReason::BackendGone => (2, ConnectionPhase::Relaying),
-            CloseReason::HeldTooLong(phase, _) => (3, phase),
+            CloseReason::HeldTooLong(phase, ..) => (3, phase),
             CloseReason::Drained(phase) => (4, phase),
             CloseReason::OutOfResources(phase) => (5, phase),
             CloseReason::UncountedNoPod(phase) => (6, phase),
@@ -270,11 +273,11 @@ mod tests {
             ),
             (CloseReason::BackendGone, ["backend_gone", "relaying"]),
             (
-                CloseReason::HeldTooLong(ConnectionPhase::Holding, limit),
+                CloseReason::HeldTooLong(ConnectionPhase::Holding, limit, None),
                 ["held_too_long", "holding"],
             ),
             (
-                CloseReason::HeldTooLong(ConnectionPhase::Dialing, limit),
+                CloseReason::HeldTooLong(ConnectionPhase::Dialing, limit, None),
                 ["held_too_long", "dialing"],
             ),
             (

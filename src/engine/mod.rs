@@ -417,6 +417,14 @@ impl Engine {
         }
     }
 
+    /// Sets what keeps the backends of an app from getting ready, for the reason with which
+    /// connections end at their hold limit.
+    pub fn set_wake_trouble(&mut self, app: AppId, why: Option<&'static str>) {
+        for &slot in self.apps.slots(app).iter() {
+            self.apps.get_mut(slot).port.wake_trouble = why;
+        }
+    }
+
     /// The gate, or the addresses, of the entry in that slot may have changed.
     fn update_readiness(&mut self, slot: usize, now: Time) {
         self.apps.get_mut(slot).port.update_readiness(now);

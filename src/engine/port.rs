@@ -25,6 +25,8 @@ pub struct Port {
     pub gate_open: bool,
     /// Why the app cannot start, however long a connection waits.
     pub wake_failure: Option<&'static str>,
+    /// What keeps its backends from getting ready, as far as is known.
+    pub wake_trouble: Option<&'static str>,
     /// Since when the gate is open and there is an address: the time of the last wake, if
     /// there was one.
     pub ready_since: Time,
@@ -52,6 +54,7 @@ impl Port {
             group: Rc::default(),
             gate_open: false,
             wake_failure: None,
+            wake_trouble: None,
             ready_since: Time::default(),
             was_ready: false,
             balancer: Balancer::new(seed),

@@ -375,7 +375,7 @@ pub static TABLE: &[Metric] = &[
         name: "zpa_wake_results_total",
         kind: Kind::Counter,
         labels: &["app", "result"],
-        help: "Wakes from zero that have ended: `served` (a pod has taken a connection), `timed_out` (none was served, one was reset at the hold limit) or `abandoned` (all that waited have left)",
+        help: "Wakes from zero that have ended: `served` (a pod has taken a connection), `timed_out` (none was served, one was reset at the hold limit), `failed` (none was served, one was let go because the app could not start: `--fail-fast`) or `abandoned` (all that waited have left)",
         read: Read::App(|it, samples| samples.each(&it.wake_results)),
     },
     Metric {

@@ -87,6 +87,7 @@ fn with_fail_fast_who_waits_in_vain_is_answered_at_once_and_so_is_who_comes() {
     waiting.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 503");
     zpa.expect_log("connections are let go, because the app cannot start (ImagePullBackOff)");
+    assert_eq!(zpa.logged("myapp has been waking for"), 1, "and why");
     let mut next = zpa.connect();
     next.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 503");
@@ -121,6 +122,53 @@ fn with_fail_fast_a_mended_deployment_is_seen_at_once_and_who_comes_waits() {
     let mut client = zpa.connect();
     sandbox.set_start_delay(Duration::ZERO);
     echo(&mut client, "served");
+}
+
+/// The restarts of weeks ago are none.
+#[test]
+fn with_fail_fast_a_crash_loop_resets_who_waits_once_it_has_gone_on_for_some_restarts() {
+    let crash = |restarts| PodTrouble::Waiting("CrashLoopBackOff", "back-off 40s", restarts);
+    let sandbox = asleep_with(crash(7));
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, FAIL_FAST]);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    zpa.expect_log(", container web: CrashLoopBackOff: 7 restarts, ended with exit code");
+    zpa.expect_status("the status says it", |status| {
+        why(status).contains("CrashLoopBackOff: 7 restarts")
+    });
+    sandbox.set_pod_trouble(Some(crash(10)));
+    expect_reset(&mut client);
+    zpa.expect_log("zpa/holding: the app cannot start: CrashLoopBackOff");
+    sandbox.expect("an Event says that they are let go", |state| {
+        let mut events = state.store.list(Resource::Events);
+        events.any(|event| event["reason"] == "WakeFailed")
+    });
+    assert!(notes(&sandbox, "WakeFailed")[0].contains("(CrashLoopBackOff): "));
+    sandbox.set_pod_trouble(None);
+    zpa.expect_log("connections wait again");
+    echo(&mut zpa.connect(), "served");
+}
+
+#[test]
+fn a_quota_is_in_the_log_an_event_the_status_the_page_and_the_end_of_who_waits() {
+    let sandbox = asleep();
+    sandbox.set_quota_exceeded(true);
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_HOLD_TIMEOUT", "20s")]);
+    settle_asleep(&sandbox, &zpa);
+    let mut client = zpa.connect();
+    let line = zpa.expect_log("default/myapp has been waking for");
+    assert!(line.contains("exceeded quota: none"), "{line}");
+    zpa.expect_status("the status says it", |status| {
+        why(status).contains("exceeded quota")
+    });
+    assert!(zpa.get("/").1.contains("exceeded quota"));
+    sandbox.expect("an Event says it", |state| {
+        let mut events = state.store.list(Resource::Events);
+        events.any(|event| event["reason"] == "WakeSlow")
+    });
+    assert!(notes(&sandbox, "WakeSlow")[0].contains("exceeded quota"));
+    expect_reset(&mut client);
+    zpa.expect_log("no backend ready in 20s: the API server refuses its pods");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use log::{info, warn};
 
+use super::super::diagnosis;
 use super::super::interface::{Api, Sockets};
-use super::super::journal::WakeResult;
+use super::super::journal::{Journal, WakeResult};
 use super::super::pod_verdict::PodVerdict;
 use super::{App, Process};
 use crate::clock::Time;
@@ -23,15 +24,19 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 impl<A: Api> App<A> {
     /// Applies what was read of the pods.
     pub(super) fn set_pods_read(&mut self, read: PodsRead, now: Time) {
-        let (Some(since), Some(asked)) = (self.starting_since(), self.diagnosis.last()) else {
+        let Some(asked) = self
+            .diagnosis
+            .last()
+            .filter(|_| self.starting_since().is_some())
+        else {
             return;
         };
         let Some(new) = self.pod_verdict.update(read, asked, now) else {
             return;
         };
-        let (text, took) = (new.text.clone(), now.since(since).as_secs());
-        warn!("{} has been waking for {took}s: {text}", self.config.name);
-        self.record_slow_wake(&text);
+        let text = new.text.clone();
+        self.slow_wake_log.note_news();
+        self.record_slow_wake(text);
         self.diagnosis.restart_intervals(self.config.fail_fast, now);
     }
 
@@ -52,12 +57,12 @@ impl<A: Api> App<A> {
         let counts = process.sockets.counts(self.id);
         self.pod_verdict.handle_timeout(now);
         let is_wanted = self.is_read_wanted(counts);
-        let wakes = self.journal.wakes();
-        let served = wakes.filter(|wake| wake.result == WakeResult::Served);
-        let took = served.map(|wake| wake.took);
-        self.diagnosis.update(since, took, fail_fast, is_wanted);
+        let slow_after = || slow_after(&self.journal, fail_fast);
+        self.diagnosis
+            .update(since, slow_after, fail_fast, is_wanted);
         if since.is_none() {
             self.pod_verdict = PodVerdict::default();
+            self.slow_wake_note = None;
         }
         if self.diagnosis.is_due(fail_fast, now) {
             self.uses_at_read = counts.uses;
@@ -87,7 +92,9 @@ impl<A: Api> App<A> {
 
     /// When [`App::diagnose`] has something to do even without an event.
     pub(super) fn diagnosis_due(&self) -> Option<Time> {
-        let is_open = self.wake_failure.is_none() && self.pod_verdict.problem().is_none();
+        let is_open = self.config.fail_fast
+            && self.wake_failure.is_none()
+            && self.pod_verdict.problem().is_none();
         let refused = self.refused_since.filter(|_| is_open);
         let refused = refused.map(|since| since + REFUSED_FOR);
         self.diagnosis
@@ -106,6 +113,7 @@ impl<A: Api> App<A> {
                 .sockets
                 .set_wake_failure(self.id, in_force, process.now);
         }
+        self.update_wake_trouble(process);
         if std::mem::replace(&mut self.logged_failure, known) == known {
             return;
         }
@@ -116,6 +124,7 @@ impl<A: Api> App<A> {
                 warn!(
                     "{name}: connections are let go, because the app cannot start ({why}): {facts}"
                 );
+                self.record_wake_failure(why, &facts);
                 self.notify_of_given_up_wake(&facts, process.now);
             }
             None => info!(
@@ -124,14 +133,23 @@ impl<A: Api> App<A> {
         }
     }
 
+    /// Passes what is wrong with the pods to the connections, for the reason with which they end.
+    fn update_wake_trouble<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
+        let of_pods = self.pod_verdict.problem().map(|problem| problem.reason);
+        let trouble = of_pods.or(self.refused_since.map(|_| REFUSED));
+        if std::mem::replace(&mut self.wake_trouble, trouble) != trouble {
+            process.sockets.set_wake_trouble(self.id, trouble);
+        }
+    }
+
     /// Why those who wait would wait in vain, if they are to be let go then: as it is known, and as
     /// it is in force. What the pods show has the last word.
     fn lasting_failure(&mut self, now: Time) -> (Option<&'static str>, Option<&'static str>) {
-        let is_starting = self.config.fail_fast && self.starting_since().is_some();
+        let is_starting = self.starting_since().is_some();
         let target = self.target_status.as_ref();
         let is_refused = is_starting && target.is_some_and(|target| target.is_creation_refused);
         self.refused_since = is_refused.then(|| self.refused_since.unwrap_or(now));
-        if !is_starting {
+        if !is_starting || !self.config.fail_fast {
             return (None, None);
         }
         let is_long = |since| now.since(since) >= REFUSED_FOR;
@@ -148,4 +166,11 @@ impl<A: Api> App<A> {
             _ => None,
         }
     }
+}
+
+/// The duration after which a wake takes longer than usual.
+pub(super) fn slow_after(journal: &Journal, fail_fast: bool) -> Duration {
+    let wakes = journal.wakes();
+    let served = wakes.filter(|wake| wake.result == WakeResult::Served);
+    diagnosis::slow_after(served.map(|wake| wake.took), fail_fast)
 }

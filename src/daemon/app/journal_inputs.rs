@@ -60,6 +60,7 @@ impl<A: Api> App<A> {
             waiting: counts.waiting,
             forwarded: counts.forwarded - counts.forwarded_uncounted,
             held_too_long: counts.held_too_long,
+            wake_failed: counts.wake_failed,
             lease: lease.filter(|token| !token.is_empty()),
         };
         self.journal.update(&inputs, process.now);

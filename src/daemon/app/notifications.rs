@@ -72,9 +72,23 @@ impl<A: Api> App<A> {
         self.api.record_event(event);
     }
 
-    /// Has an Event recorded that says why a wake takes long.
-    pub(super) fn record_slow_wake(&mut self, why: &str) {
-        let event = Event::new(EventType::Warning, "WakeSlow", "ScaleUp", why);
+    /// Has an Event recorded that says why a wake takes long, once for each reason in a row.
+    pub(super) fn record_slow_wake(&mut self, why: String) {
+        if self.policy.config().dry_run || self.slow_wake_note.as_ref() == Some(&why) {
+            return;
+        }
+        let event = Event::new(EventType::Warning, "WakeSlow", "ScaleUp", &why);
+        self.slow_wake_note = Some(why);
+        self.api.record_event(event);
+    }
+
+    /// Has an Event recorded that says that clients are let go, because the app cannot start.
+    pub(super) fn record_wake_failure(&mut self, why: &str, facts: &str) {
+        if self.policy.config().dry_run {
+            return;
+        }
+        let note = format!("clients are let go, because the app cannot start ({why}): {facts}");
+        let event = Event::new(EventType::Warning, "WakeFailed", "ScaleUp", &note);
         self.api.record_event(event);
     }
 

@@ -8,6 +8,7 @@ use log::{Level, log, warn};
 use super::super::interface::{Api, Sockets};
 use super::super::messages::{clients, describe};
 use super::super::slow_wake::{Facts, SlowWake};
+use super::failures::slow_after;
 use super::{App, Process};
 use crate::cluster::LeaseStore;
 use crate::duration;
@@ -81,7 +82,8 @@ impl<A: Api> App<A> {
         let now = process.now;
         let phase = self.policy.phase();
         let is_waking = matches!(phase, Phase::Waking { .. } | Phase::Starting { .. });
-        self.slow_wake_log.update(is_waking, now);
+        let slow_after = || slow_after(&self.journal, false);
+        self.slow_wake_log.update(is_waking, slow_after, now);
         if self.slow_wake_log.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
@@ -89,8 +91,18 @@ impl<A: Api> App<A> {
         if let Some((took, reason)) = slow_wake_log.report(&self.facts(process.sockets), now) {
             let took = duration::display(Duration::from_secs(took.as_secs()));
             warn!("{} has been waking for {took}: {reason}", self.config.name);
+            self.record_refused_pods();
         }
         self.slow_wake_log = slow_wake_log;
+    }
+
+    /// Has an Event recorded if it is for a quota, or the like, that a wake takes long.
+    fn record_refused_pods(&mut self) {
+        let target = self.target_status.as_ref();
+        let messages = target.map(|target| target.condition_messages.join("; "));
+        if let Some(messages) = messages.filter(|it| !it.is_empty()) {
+            self.record_slow_wake(messages);
+        }
     }
 
     pub(super) fn log_hold_timeouts<S: Sockets>(&mut self, process: &mut Process<'_, S>) {

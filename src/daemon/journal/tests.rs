@@ -18,6 +18,7 @@ const ASLEEP: Inputs<'_> = Inputs {
     waiting: 0,
     forwarded: 5,
     held_too_long: 2,
+    wake_failed: 0,
     lease: None,
 };
 
@@ -95,22 +96,30 @@ fn a_wake_has_the_duration_of_each_of_its_parts() {
     assert_eq!(sums, [ms(200), ms(2_000), ms(50)]);
     assert_eq!(
         journal.results(),
-        [(["served"], 1), (["timed_out"], 0), (["abandoned"], 0)]
+        [
+            (["served"], 1),
+            (["timed_out"], 0),
+            (["failed"], 0),
+            (["abandoned"], 0)
+        ]
     );
     journal.update(&served, at(9_000));
     assert_eq!(journal.wakes().count(), 1, "it has ended once");
 }
 
 #[test]
-fn a_wake_for_which_nobody_waits_any_more_was_abandoned_or_has_timed_out() {
-    for (label, held_too_long, result) in [
-        ("they have left", 2, WakeResult::Abandoned),
-        ("one was reset at the limit", 3, WakeResult::TimedOut),
+fn a_wake_for_which_nobody_waits_any_more_was_abandoned_or_has_timed_out_or_failed() {
+    for (label, held_too_long, wake_failed, result) in [
+        ("they have left", 2, 0, WakeResult::Abandoned),
+        ("one was reset at the limit", 3, 0, WakeResult::TimedOut),
+        ("one was let go", 2, 1, WakeResult::Failed),
+        ("one each", 3, 1, WakeResult::TimedOut),
     ] {
         let mut journal = woken();
         let gone = Inputs {
             waiting: 0,
             held_too_long,
+            wake_failed,
             ..awake()
         };
         journal.update(&gone, at(4_000));

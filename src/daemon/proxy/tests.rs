@@ -80,6 +80,10 @@ impl Sockets for FakeSockets {
         self.note(app, format!("failure: {why:?}"));
     }
 
+    fn set_wake_trouble(&mut self, app: AppId, why: Option<&'static str>) {
+        self.note(app, format!("trouble: {why:?}"));
+    }
+
     fn set_backends(&mut self, port: PortId, backends: &[BackendSpec], _: Time) {
         let PortId { app, index } = port;
         self.note(app, format!("{} backends at port {index}", backends.len()));

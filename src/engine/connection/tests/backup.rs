@@ -189,6 +189,7 @@ fn an_app_that_cannot_start_leads_to_the_backup_target_at_once() {
     let end = "client: RST | backends: (gone) | zpa/holding: the app cannot start: no image";
     assert_eq!(rig.story(), end);
     assert_eq!(rig.port.counts.held_too_long, 0);
+    assert_eq!(rig.port.counts.wake_failed, 1);
 }
 
 #[test]

@@ -109,6 +109,16 @@ fn a_connection_that_is_held() {
 }
 
 #[test]
+fn what_is_wrong_with_the_app_is_in_the_reason_at_the_hold_limit() {
+    let mut rig = Rig::new(WINDOW, 1, false);
+    rig.port.wake_trouble = Some("ErrImagePull");
+    rig.play(&[Wait(LIMITS.hold_timeout)]);
+    let end = "client: RST | backends:  | zpa/holding: no backend ready in 1m0s: ErrImagePull";
+    assert_eq!(rig.story(), end);
+    assert_eq!(rig.port.counts.wake_failed, 0);
+}
+
+#[test]
 fn a_client_that_ends_its_direction_while_it_waits() {
     let served = false;
     let dropped = true;
