@@ -341,7 +341,7 @@ impl Watcher {
         if lines.cut() {
             return self.broken("cut in mid-line".to_owned(), now);
         }
-        let is_early = now.since(*since) < STEADY.min(*asked) / 2;
+        let is_early = now.since(*since) < STEADY.min(*asked / 2);
         self.state = State::InitListed {
             version: version.clone(),
         };

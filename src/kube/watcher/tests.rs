@@ -184,6 +184,21 @@ fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watc
     }
 }
 
+/// A load balancer that ends each after a few seconds would have it opened again all the time.
+#[test]
+fn a_watch_that_ends_before_ten_seconds_is_opened_again_after_a_pause() {
+    for (label, lasted, is_at_once) in
+        [("early", 9_999, false), ("after ten seconds", 10_000, true)]
+    {
+        let mut rig = Rig::watching();
+        rig.event(WatcherInput::Bytes(&line(0)));
+        rig.now = rig.now + Duration::from_millis(lasted);
+        rig.event(WatcherInput::Ended);
+        let is_opened = matches!(rig.action(), WatcherAction::Watch { .. });
+        assert_eq!(is_opened, is_at_once, "{label}");
+    }
+}
+
 #[test]
 fn a_watch_that_is_refused_is_followed_by_a_list() {
     for (label, answer, outcome) in [
