@@ -176,6 +176,8 @@ impl Engine {
             source
                 .into_iter()
                 .for_each(|it| port.per_source.release(it));
+            // A FIN would look like a complete stream.
+            client.reset_on_close();
             return;
         }
         // There are at most MAX_LISTENERS.

@@ -251,14 +251,13 @@ impl<S: Socket> Attempt<S> {
         }
     }
 
-    /// The backend has accepted the connection, and is to send the first byte. Returns whether
-    /// it has.
-    pub fn await_greeting(&mut self) -> Progress {
+    /// The backend has accepted the connection.
+    pub fn set_accepted(&mut self) {
         self.has_accepted = true;
-        self.look_for_greeting()
     }
 
-    fn look_for_greeting(&mut self) -> Progress {
+    /// Whether the backend, which has accepted, has sent the first byte.
+    pub fn look_for_greeting(&mut self) -> Progress {
         match ReadOutcome::from(self.backend.socket.peek(&mut [0])) {
             ReadOutcome::Bytes(_) => Progress::Greeted,
             ReadOutcome::Empty | ReadOutcome::Interrupted => Progress::Pending,

@@ -115,7 +115,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Begins to relay: a backend has accepted the connection. If the gate was shut meanwhile,
-    /// the backend is abandoned before it gets a byte, and the connection is held. A backend that
+    /// the backend is reset before it gets a byte, and the connection is held. A backend that
     /// is to send the first byte is waited for; it is not ready before, whatever the kubelet says.
     pub(super) fn handle_accepted<C: Connect<Socket = S>>(
         &mut self,
@@ -125,6 +125,7 @@ impl<S: Socket> Connection<S> {
         let Some(mut attempt) = self.take_attempt() else {
             return Transition::Stay;
         };
+        attempt.set_accepted();
         if !self.may_pass(cx) {
             attempt.give_up(&mut cx.port.balancer, cx.now);
             return self.hold(cx);
@@ -150,7 +151,7 @@ impl<S: Socket> Connection<S> {
         if !is_to_greet {
             return self.begin_relay(attempt.into_backend(), event, cx);
         }
-        let (progress, timeout) = (attempt.await_greeting(), attempt.greeting_timeout());
+        let (progress, timeout) = (attempt.look_for_greeting(), attempt.greeting_timeout());
         self.state = State::Connecting(attempt);
         self.schedule_within(timeout, cx);
         match progress {

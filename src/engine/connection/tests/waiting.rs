@@ -57,7 +57,7 @@ fn a_connection_that_no_backend_has_taken_yet() {
         (
             "a backend that takes it when the gate is shut again gets no byte",
             &[Client(Send("ask")), Gate(false), Backend(Accept)],
-            "client:  | backends: FIN | open, holding",
+            "client:  | backends: RST | open, holding",
         ),
         (
             "and another one does when it opens",
@@ -68,7 +68,7 @@ fn a_connection_that_no_backend_has_taken_yet() {
                 Gate(true),
                 Backend(Accept),
             ],
-            "client:  | backends: FIN, ask | open, relaying",
+            "client:  | backends: RST, ask | open, relaying",
         ),
     ]);
 }
@@ -250,7 +250,7 @@ fn a_backend_that_closes_in_order_before_the_first_byte() {
                 Wait(1999 * MS),
                 Backend(Fin),
             ],
-            "client:  | backends: FIN, FIN | open, dialing",
+            "client:  | backends: RST, FIN | open, dialing",
         ),
         (
             "after a byte from the client it counts",
