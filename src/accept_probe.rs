@@ -12,10 +12,8 @@
 mod greetings;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,43 +34,6 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How many addresses are dialled at a time: as many descriptors are in use.
 const AT_A_TIME: usize = 64;
-
-/// What has to be so before connections are released to a pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReadyGate {
-    /// The kubelet's probe has succeeded.
-    #[default]
-    Probe,
-    /// That, or it has accepted a connection while no pod of the app is ready.
-    Accept,
-    /// It has sent a byte on a connection before it was sent one: after the kubelet's probe has
-    /// succeeded, or sooner. For protocols in which the server speaks first.
-    Greeting,
-}
-
-/// Every value by its spelling in the setting.
-const NAMES: [(&str, ReadyGate); 3] = [
-    ("probe", ReadyGate::Probe),
-    ("accept", ReadyGate::Accept),
-    ("greeting", ReadyGate::Greeting),
-];
-
-impl FromStr for ReadyGate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(name, _)| *name == text);
-        let names = || NAMES.map(|(name, _)| name).join(", ");
-        found.map_or_else(|| Err(format!("is none of {}", names())), |&(_, it)| Ok(it))
-    }
-}
-
-impl fmt::Display for ReadyGate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = NAMES.iter().find(|(_, it)| it == self);
-        f.write_str(found.map_or("", |(name, _)| name))
-    }
-}
 
 /// A pod that starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -374,16 +335,6 @@ mod tests {
         assert_eq!(found.recv().unwrap(), (1, "mail".to_owned()));
         server.set_nonblocking(true).unwrap();
         assert!(server.accept().is_err(), "one dial is enough for both");
-    }
-
-    #[test]
-    fn a_gate_is_known_by_its_name() {
-        for (name, gate) in NAMES {
-            assert_eq!(name.parse::<ReadyGate>(), Ok(gate));
-            assert_eq!(gate.to_string(), name);
-        }
-        let error = "banner".parse::<ReadyGate>().unwrap_err();
-        assert_eq!(error, "is none of probe, accept, greeting");
     }
 
     #[test]

@@ -29,12 +29,13 @@ use super::topology::Topology;
 use super::watch_timeout::{self, WatchTimeout};
 pub use super::window_clock::Schedules;
 use super::window_clock::WindowClock;
-use crate::accept_probe::{Candidate, ReadyGate};
+use crate::accept_probe::Candidate;
 use crate::clock::Time;
 use crate::cluster::{Report, TargetStatus};
 use crate::engine::{AppId, Counts, PortId};
 use crate::metrics::Histogram;
 use crate::policy::{self, Change, Command, Connections, Policy, WakeReason};
+use crate::rules::ready_gate::ReadyGate;
 
 /// How long the first report of the API threads may take until connections are let through
 /// to a static backend (`--target`) without it.

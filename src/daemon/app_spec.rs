@@ -9,9 +9,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::source_files::SourceLists;
-use crate::accept_probe::ReadyGate;
 use crate::engine::AppId;
 use crate::rules::Rules;
+use crate::rules::ready_gate::ReadyGate;
 use crate::settings::Settings;
 use crate::settings::annotations::LISTEN;
 use crate::settings::apps::MAX_LIST_LEN;

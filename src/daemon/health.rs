@@ -291,10 +291,10 @@ impl Health {
     /// The reasons why an app is not ready, a line each; none if it is. A drain is another
     /// reason.
     ///
-    /// An app becomes ready once the scale target was read and the endpoints were listed, or
-    /// the static backend is dialled without them (`trusts_static_backend`). A Service or a port that does
-    /// not exist is a wrong setting, except where only a static backend is dialled. After that, only
-    /// a wrong setting, a permission that is refused for good without a fallback, and a
+    /// An app becomes ready once the scale target was read and the endpoints were listed, or the
+    /// static backend is dialled without them (`trusts_static_backend`). A Service or a port that
+    /// does not exist is a wrong setting, except where only a static backend is dialled. After
+    /// that, only a wrong setting, a permission that is refused for good without a fallback, and a
     /// thread that panics end readiness.
     pub(super) fn unready(
         &self,

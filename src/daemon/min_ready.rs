@@ -3,8 +3,8 @@
 //! apps whose first ready pod cannot take all waiting connections, and for apps whose readiness
 //! probe succeeds before they can serve clients.
 //!
-//! Once the condition is met, it stays met until the app sleeps: a rollout of an app that is awake is
-//! the Deployment's own affair (`minReadySeconds`).
+//! Once the condition is met, it stays met until the app sleeps: a rollout of an app that is awake
+//! is the Deployment's own affair (`minReadySeconds`).
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! [`PodVerdict`]: what the reads of the pods come to during a wake, and whether waiting is in vain.
+//! [`PodVerdict`]: what the reads of the pods come to during a wake, and whether waiting is in
+//! vain.
 //!
 //! That waiting is in vain counts for a moment only ([`VALID_FOR`]), and no longer once something
 //! about the app has changed: it may have been mended. The next who comes waits until the pods are

@@ -1,9 +1,9 @@
 //! [`Pods`]: the pods of a Service, and which of them may be dialled.
 //!
-//! After a scale to zero, EndpointSlices list the old pods as ready for a while, although
-//! they will be killed. Those pods are *quarantined*: after a wake they are not dialled until
-//! they leave the list, or have stayed ready for [`QUARANTINE_AFTER_WAKE`]. They do stay if the scale
-//! goes from one to zero and back so fast that the controller never deletes the pod.
+//! After a scale to zero, EndpointSlices list the old pods as ready for a while, although they will
+//! be killed. Those pods are *quarantined*: after a wake they are not dialled until they leave the
+//! list, or have stayed ready for [`QUARANTINE_AFTER_WAKE`]. They do stay if the scale goes from
+//! one to zero and back so fast that the controller never deletes the pod.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

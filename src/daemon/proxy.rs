@@ -5,8 +5,9 @@
 //! so that the simulation can replace both: it runs days of faults in a second with the same
 //! code that runs in the cluster.
 //!
-//! A turn of the loop calls only the apps for which something has happened: a deadline has
-//! passed, their counts have changed, or another thread has reported something about them. The others cost nothing.
+//! A turn of the loop calls only the apps for which something has happened: a deadline has passed,
+//! their counts have changed, or another thread has reported something about them. The others cost
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -19,13 +19,14 @@ use super::source_files::SourceLists;
 use super::start;
 use super::topology::Topology;
 use super::{AppThreads, Clocks};
-use crate::accept_probe::{AcceptProbe, Candidate, ReadyGate};
+use crate::accept_probe::{AcceptProbe, Candidate};
 use crate::clock::Time;
 use crate::cluster::{HostPort, Report};
 use crate::engine::{AppId, AppLimits, Engine, PortId};
 use crate::kube::{self, ApiThreads, Requests, Webhook, Webhooks};
 use crate::policy::Policy;
 use crate::resolve::Resolver;
+use crate::rules::ready_gate::ReadyGate;
 use crate::settings::{Origin, Settings};
 
 /// The channel into which threads put their reports, with the waker of the event loop.

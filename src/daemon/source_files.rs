@@ -2,8 +2,9 @@
 //! [`watch`] makes the closure that watches these files, and [`SourceFiles`] is what the daemon
 //! knows of them.
 //!
-//! A file is looked at like the list of apps (`list_file`), by the same threads. The apps share what was read. A file that is wrong, or gone, leaves in force what
-//! was read of it last, and at the start it is an error.
+//! A file is looked at like the list of apps (`list_file`), by the same threads. The apps share
+//! what was read. A file that is wrong, or gone, leaves in force what was read of it last, and at
+//! the start it is an error.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,12 +1,12 @@
 //! [`Seen`]: what was seen last of a file that is looked at each second.
 //!
-//! stat(2) is called on the path, and the file is read when the result differs. A
-//! ConfigMap is mounted as a symbolic link, which the kubelet points to another directory when
-//! the ConfigMap changes (`AtomicWriter` in `pkg/volume/util`): then the path
-//! leads to another file. inotify reports that only to a process that watches the directory and
-//! each link of the path, has a limit of watches for all processes of a user on the node, and reports nothing
-//! on several file systems. A stat(2) each second costs nothing that can be measured, and the
-//! kubelet takes up to two minutes to bring a change.
+//! stat(2) is called on the path, and the file is read when the result differs. A ConfigMap is
+//! mounted as a symbolic link, which the kubelet points to another directory when the ConfigMap
+//! changes (`AtomicWriter` in `pkg/volume/util`): then the path leads to another file. inotify
+//! reports that only to a process that watches the directory and each link of the path, has a limit
+//! of watches for all processes of a user on the node, and reports nothing on several file systems.
+//! A stat(2) each second costs nothing that can be measured, and the kubelet takes up to two
+//! minutes to bring a change.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,5 @@
-//! [`HoldAnswer`]: the bytes that a client gets at the hold limit in place of a reset: an error message
-//! of its protocol.
+//! [`HoldAnswer`]: the bytes that a client gets at the hold limit in place of a reset: an error
+//! message of its protocol.
 //!
 //! A driver that understands why it was turned away tries again; after a reset, many
 //! report a network failure.
@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::first_bytes::{GSSENC_REQUEST, SSL_REQUEST};
+use super::names;
 
 /// The longest answer of an operator's own, in bytes.
 pub const MAX_LEN: usize = 16 * 1024;
@@ -59,16 +60,11 @@ impl FromStr for HoldAnswer {
 
     /// Parses a protocol's name, or the path of a file, which has a slash.
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some((_, answer)) = NAMES.iter().find(|(name, _)| *name == text) {
-            return Ok(answer.clone());
-        }
         if text.contains('/') {
             return Ok(HoldAnswer::File(text.into()));
         }
-        let names = NAMES.map(|(name, _)| name).join(", ");
-        Err(format!(
-            "is none of {names}, nor the path of a file, which has a slash"
-        ))
+        let answer = names::parse(&NAMES, text);
+        answer.map_err(|why| format!("{why}, nor the path of a file, which has a slash"))
     }
 }
 
@@ -77,10 +73,7 @@ impl fmt::Display for HoldAnswer {
         match self {
             HoldAnswer::File(path) => path.display().fmt(f),
             HoldAnswer::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
-            named => {
-                let found = NAMES.iter().find(|(_, answer)| answer == named);
-                f.write_str(found.map_or("", |(name, _)| name))
-            }
+            named => f.write_str(names::name(&NAMES, named)),
         }
     }
 }

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::names;
+
 use httparse::{EMPTY_HEADER, Request, Status};
 
 /// The most bytes that are peeked at: the head of an HTTP request with a `User-Agent` fits.
@@ -94,18 +96,13 @@ impl FromStr for WakeOn {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(name, _)| *name == text);
-        found.map(|&(_, it)| it).ok_or_else(|| {
-            let names = NAMES.map(|(name, _)| name).join(", ");
-            format!("is none of {names}")
-        })
+        names::parse(&NAMES, text)
     }
 }
 
 impl fmt::Display for WakeOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = NAMES.iter().find(|(_, it)| it == self);
-        f.write_str(found.map_or("", |(name, _)| name))
+        f.write_str(names::name(&NAMES, self))
     }
 }
 

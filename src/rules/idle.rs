@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::names;
 use crate::clock::Time;
 
 /// The limits of silence, and what follows each. By default there is none.
@@ -47,16 +48,13 @@ impl FromStr for SilentConnections {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(name, _)| *name == text);
-        let names = || NAMES.map(|(name, _)| name).join(", ");
-        found.map_or_else(|| Err(format!("is none of {}", names())), |&(_, it)| Ok(it))
+        names::parse(&NAMES, text)
     }
 }
 
 impl fmt::Display for SilentConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = NAMES.iter().find(|(_, it)| it == self);
-        f.write_str(found.map_or("", |(name, _)| name))
+        f.write_str(names::name(&NAMES, self))
     }
 }
 

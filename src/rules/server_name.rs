@@ -205,11 +205,6 @@ impl<T: Copy + PartialEq> NameTable<T> {
         self.owners.retain(|_, it| *it != owner);
     }
 
-    /// The owner of each name; one with several names comes several times.
-    pub fn owners(&self) -> impl Iterator<Item = T> {
-        self.owners.values().copied()
-    }
-
     /// The owner for the name that a client has sent (`None`: it sent none): that of the exact
     /// name, else of the wildcard, else of the default. Owners for which `accepts` is false are
     /// skipped.

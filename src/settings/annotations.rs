@@ -55,8 +55,8 @@ impl Settings {
     /// without `zero-pod-autoscaler/`. The settings of the process are in them too.
     ///
     /// # Errors
-    /// What is wrong in the annotations, at most ten lines and how many more: each with the annotation, the value, the
-    /// reason and an example.
+    /// What is wrong in the annotations, at most ten lines and how many more: each with the
+    /// annotation, the value, the reason and an example.
     pub fn read_annotations(
         &self,
         namespace: &str,

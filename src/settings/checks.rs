@@ -2,8 +2,8 @@
 
 use super::table::given;
 use super::{Origin, Settings};
-use crate::accept_probe::ReadyGate;
 use crate::rules::idle::SilentConnections;
+use crate::rules::ready_gate::ReadyGate;
 use crate::workload::{Dialect, WakeReplicas};
 
 impl Settings {

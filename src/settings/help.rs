@@ -68,8 +68,8 @@ fn facts(setting: &Setting) -> String {
     format!("[{variables}; {unset}]").replace('`', "")
 }
 
-/// The sentence of `manifests/SETTINGS.md` about what a setting belongs to. In the table, those of an app
-/// come before those of the process.
+/// The sentence of `manifests/SETTINGS.md` about what a setting belongs to. In the table, those of
+/// an app come before those of the process.
 pub fn scopes() -> String {
     let first = own().find(|setting| setting.scope == Scope::Process);
     let first = first.map_or("", |setting| setting.flag);

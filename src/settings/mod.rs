@@ -33,11 +33,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::accept_probe::ReadyGate;
 use crate::cluster::{ApiServer, HostPort, PortRef};
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::log_format::LogFormat;
 use crate::rules::Rules;
+use crate::rules::ready_gate::ReadyGate;
 use crate::rules::server_name::ServerNames;
 use crate::schedule::Schedule;
 use crate::webhook_url::WebhookUrl;

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use zpa::accept_probe::ReadyGate;
 use zpa::clock::Time;
 use zpa::daemon::app::{AppConfig, MinReady, Schedules};
 use zpa::daemon::proxy::{DrainConfig, Proxy};
@@ -11,6 +10,7 @@ use zpa::daemon::route::Route;
 use zpa::daemon::topology::Topology;
 use zpa::engine::AppId;
 use zpa::policy::{self, Policy};
+use zpa::rules::ready_gate::ReadyGate;
 
 use crate::api::SimApi;
 use crate::app::{AppState, Seat};

@@ -8,9 +8,10 @@ use super::super::interface::{Api, Sockets};
 use super::super::port::LoopChange;
 use super::super::topology::Nearness;
 use super::{App, AppConfig, Process, TRUST_STATIC_AFTER};
-use crate::accept_probe::{Candidate, ReadyGate};
+use crate::accept_probe::Candidate;
 use crate::clock::Time;
 use crate::engine::PortId;
+use crate::rules::ready_gate::ReadyGate;
 
 impl<A: Api> App<A> {
     /// Passes the backends to the sockets, and to the policy whether there are any.
@@ -70,8 +71,8 @@ impl<A: Api> App<A> {
         process.sockets.set_fallback(id, port.fallback(route));
     }
 
-    /// Sets the starting pods that are dialled until one accepts or greets, while connections wait and no
-    /// ready pod can serve them.
+    /// Sets the starting pods that are dialled until one accepts or greets, while connections wait
+    /// and no ready pod can serve them.
     pub(super) fn probe_starting_pods<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         if self.config.ready_gate == ReadyGate::Probe {
             return;

@@ -40,8 +40,8 @@ impl<A: Api> App<A> {
         self.diagnosis.restart_intervals(self.config.fail_fast, now);
     }
 
-    /// Handles that the scale target or its endpoints have changed: what was wrong with the pods may
-    /// be mended.
+    /// Handles that the scale target or its endpoints have changed: what was wrong with the pods
+    /// may be mended.
     pub(super) fn note_change(&mut self, now: Time) {
         if self.pod_verdict.problem().is_some() {
             self.diagnosis.restart_intervals(self.config.fail_fast, now);
@@ -49,8 +49,8 @@ impl<A: Api> App<A> {
         self.pod_verdict.outdate(now);
     }
 
-    /// Has the pods read if a wake takes longer than usual and somebody waits for it, and lets go of
-    /// those who wait if waiting does not solve what is wrong.
+    /// Has the pods read if a wake takes longer than usual and somebody waits for it, and lets go
+    /// of those who wait if waiting does not solve what is wrong.
     pub(super) fn diagnose<S: Sockets>(&mut self, process: &mut Process<'_, S>) {
         let (now, fail_fast) = (process.now, self.config.fail_fast);
         let since = self.starting_since();

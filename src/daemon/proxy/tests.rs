@@ -14,13 +14,14 @@ use super::super::app::{MinReady, Schedules};
 use super::super::route::Route;
 use super::super::topology::Topology;
 use super::*;
-use crate::accept_probe::{Candidate, ReadyGate};
+use crate::accept_probe::Candidate;
 use crate::cluster::{
     AddressSource, Event, LifecycleEvent, NoAddress, Observation, Outcome, Pod, Request, Scale,
 };
 use crate::engine::{BackendSpec, Counts, PortId};
 use crate::policy::Config;
 use crate::policy::lease::Lease;
+use crate::rules::ready_gate::ReadyGate;
 
 mod notifications;
 
