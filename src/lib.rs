@@ -101,22 +101,20 @@
 //!
 //! # Threads
 //!
-//! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]), and waits nowhere but
-//! in `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the requests of all policies, each of
-//! them one at a time: the spare one takes a write while the other is stuck in a request, and
-//! repeats a write that has no reply after a second. It ends when nothing was written for 30 s,
-//! unless there is a list of apps, at which one of them looks each second. `zpa-endpoints` lists and watches the
+//! One thread runs the event loop ([`daemon`], [`engine`], [`policy`]), and waits nowhere but in
+//! `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the requests of all policies, each of them
+//! one at a time: the spare one takes a write while the other is stuck in a request, and repeats a
+//! write that has no reply after a second. It ends when nothing was written for 30 s, unless there
+//! is a list of apps, at which one of them looks each second. `zpa-endpoints` lists and watches the
 //! endpoints, `zpa-targets` the scale target, of one app, of all in a namespace, or by name of a
-//! few that may not be watched together;
-//! `zpa-services` those Services by which apps are found, and `zpa-events`, while there are any,
-//! writes Events about them and about the scale targets. `zpa-webhook`, while there are any, posts
-//! the events of apps that have a webhook, and `zpa-pods` reads the pods of an app whose wake takes
-//! long. `zpa-accept` dials the pods that start, for all apps with
-//! `--ready-gate accept` or `greeting`. `zpa-resolve-v4` and `-v6` resolve a static backend that
-//! is given by
-//! name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each of these
-//! threads reports through a closure of the daemon's, which puts a [`cluster::Report`] into a
-//! channel and wakes the loop.
+//! few that may not be watched together; `zpa-services` those Services by which apps are found, and
+//! `zpa-events`, while there are any, writes Events about them and about the scale targets.
+//! `zpa-webhook`, while there are any, posts the events of apps that have a webhook, and `zpa-pods`
+//! reads the pods of an app whose wake takes long. `zpa-accept` dials the pods that start, for all
+//! apps with `--ready-gate accept` or `greeting`. `zpa-resolve-v4` and `-v6` resolve a static
+//! backend that is given by name, and `zpa-exec` runs the credential plugin of a kubeconfig. Each
+//! of these threads reports through a closure of the daemon's, which puts a [`cluster::Report`]
+//! into a channel and wakes the loop.
 //!
 //! [`supervisor`] starts a thread of these again if it panics; a panic of the loop ends the
 //! process. `zpa-log` writes what all of them log ([`log_queue`]), so that no thread waits for

@@ -1,9 +1,9 @@
 //! The system calls that no library wraps, and with them every `unsafe` of the crate.
 //!
-//! rustix was tried (1.1.6). It has safe wrappers for the clocks, the page size, the limits, poll(2),
-//! kill(2), pipes and splice(2), which are 9 of the 31 uses of `unsafe` here. It has none
-//! for signalfd(2) and the signal mask, names, interfaces, `SIOCOUTQ`, `TCP_INFO`,
-//! `SO_BUF_LOCK` and `TCP_RTO_MAX_MS`. So libc would stay, and two more crates would come.
+//! rustix was tried (1.1.6). It has safe wrappers for the clocks, the page size, the limits,
+//! poll(2), kill(2), pipes and splice(2), which are 9 of the 31 uses of `unsafe` here. It has none
+//! for signalfd(2) and the signal mask, names, interfaces, `SIOCOUTQ`, `TCP_INFO`, `SO_BUF_LOCK`
+//! and `TCP_RTO_MAX_MS`. So libc would stay, and two more crates would come.
 
 mod clock;
 mod names;

@@ -253,12 +253,8 @@ impl<S: Socket> Connection<S> {
         &mut self,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        match &self.state {
-            State::Preread(_) => return self.handle_preread_timeout(cx),
-            State::Answering(answering) => return Transition::Close(answering.reason),
-            _ => {}
-        }
-        if self.waits_for_backend() {
+        let is_held_or_dialled = !matches!(self.state, State::Preread(_) | State::Answering(_));
+        if is_held_or_dialled && self.waits_for_backend() {
             if self.is_backup_due(cx) {
                 return self.dial_backup(cx);
             }
@@ -268,7 +264,9 @@ impl<S: Socket> Connection<S> {
         }
         let keeps_to_gate = self.keeps_to_gate();
         match &mut self.state {
-            State::Preread(_) | State::Answering(_) | State::Held => self.hold(cx),
+            State::Preread(_) => self.handle_preread_timeout(cx),
+            State::Answering(answering) => Transition::Close(answering.reason),
+            State::Held => self.hold(cx),
             State::Connecting(attempt) => {
                 let why = attempt.overdue();
                 self.dial_next(DialFailure::Unanswered, why, cx)

@@ -12,8 +12,8 @@
 //!   by the number of open connections.
 //! - with a limit, a connection that moves *bulk* gets a share of a part of that memory,
 //!   by the number of such connections. A receive buffer that the kernel has raised beyond
-//!   its share is *frozen* (`SO_BUF_LOCK`: the kernel raises it no more), and no more unsent bytes than a share are written
-//!   (`TCP_NOTSENT_LOWAT`): [`MemoryBudget::fit`].
+//!   its share is *frozen* (`SO_BUF_LOCK`: the kernel raises it no more), and no more unsent
+//!   bytes than a share are written (`TCP_NOTSENT_LOWAT`): [`MemoryBudget::fit`].
 //!
 //! With n open connections the next one gets 1/n of the memory, and keeps it when more come. At
 //! worst N connections were given 1 + 1/2 + … + 1/N of it, which grows with the logarithm of

@@ -70,8 +70,8 @@ impl Engine {
         self.shared.dial_log.local_errors()
     }
 
-    /// For how long a client of an app is led to the same backend after its last connection; `None` if
-    /// it is not.
+    /// For how long a client of an app is led to the same backend after its last connection; `None`
+    /// if it is not.
     pub fn affinity(&self, app: AppId) -> Option<Duration> {
         self.apps.group(app)?.affinity.timeout()
     }

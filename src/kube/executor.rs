@@ -166,8 +166,8 @@ impl RequestQueue {
         self.changed.notify_all();
     }
 
-    /// Has a worker that is idle call `periodic_task` at that interval: later if both are in a request.
-    /// It may block, and takes a worker from the requests then. It must not panic.
+    /// Has a worker that is idle call `periodic_task` at that interval: later if both are in a
+    /// request. It may block, and takes a worker from the requests then. It must not panic.
     ///
     /// # Errors
     /// If a thread cannot be started.

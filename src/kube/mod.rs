@@ -48,8 +48,9 @@
 //! reads the pods of apps whose wake takes long.
 //!
 //! With [`Scope::Named`], which is for one app, everything is listed by its name, as a Role with
-//! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-endpoints` for each namespace
-//! and one `zpa-targets` for each kind in it, whatever the number of apps (`shared_reflectors`).
+//! `resourceNames` allows. With [`Scope::Namespace`] there is one `zpa-endpoints` for each
+//! namespace and one `zpa-targets` for each kind in it, whatever the number of apps
+//! (`shared_reflectors`).
 //!
 //! A refusal is logged once, and again when it changes, but reported each time. After a
 //! failure the stored endpoints remain until a list replaces them. A `Retry-After` is part

@@ -23,8 +23,8 @@ use crate::supervisor;
 /// The largest reply, in bytes: a few pods.
 const CAP: u64 = 4 * 1024 * 1024;
 
-/// The pause after a read: at most ten are made in a second, however many apps there are and however
-/// often each asks.
+/// The pause after a read: at most ten are made in a second, however many apps there are and
+/// however often each asks.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The time after a refusal in which no pod of the namespace is read.

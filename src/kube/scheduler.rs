@@ -28,8 +28,8 @@
 //! The spare worker runs only while it may be needed: from the first request that it might have to
 //! take or to repeat, until there was none for 30 s. So it takes no thread while all apps sleep.
 //!
-//! A worker that has nothing to execute also does a *periodic task* at an interval, such as to look at
-//! a file: the worker that would not be given the next request.
+//! A worker that has nothing to execute also does a *periodic task* at an interval, such as to look
+//! at a file: the worker that would not be given the next request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -26,8 +26,8 @@ pub struct SelectedService {
     /// Its `creationTimestamp`, which sorts as a text: the API server writes it in UTC with
     /// whole seconds.
     pub created: String,
-    /// The annotations that begin with [`ANNOTATION_PREFIX`], without it; `None` if they have more than
-    /// [`MAX_ANNOTATIONS_LEN`].
+    /// The annotations that begin with [`ANNOTATION_PREFIX`], without it; `None` if they have more
+    /// than [`MAX_ANNOTATIONS_LEN`].
     pub annotations: Option<BTreeMap<String, String>>,
 }
 

@@ -187,8 +187,7 @@ impl<L: Locate> TargetReflector<L> {
 
     fn handle_outcome(&mut self, outcome: WatcherOutcome, now: Time) {
         match outcome {
-            WatcherOutcome::Quiet => {}
-            WatcherOutcome::Listed | WatcherOutcome::Changed => {}
+            WatcherOutcome::Quiet | WatcherOutcome::Listed | WatcherOutcome::Changed => {}
             WatcherOutcome::Opened => self.opened(),
             WatcherOutcome::WatchEnded(why)
             | WatcherOutcome::Busy(why)

@@ -1,8 +1,8 @@
 //! [`Webhooks`]: posts the events in the life of apps to URLs, as JSON.
 //!
-//! `zpa-webhook`, one thread for all apps, posts them, one attempt at a time, so that no
-//! connection waits for a receiver. It lives only while there are events. How they are ordered, repeated and dropped is decided by
-//! `outbox`.
+//! `zpa-webhook`, one thread for all apps, posts them, one attempt at a time, so that no connection
+//! waits for a receiver. It lives only while there are events. How they are ordered, repeated and
+//! dropped is decided by `outbox`.
 //!
 //! No request goes through a proxy from the environment or follows a redirect. An https
 //! receiver's certificate is verified against the file of `--webhook-ca`, or the cluster's CA:
@@ -51,8 +51,8 @@ const PAUSES: &[Duration] = &[
 /// The pause between attempts at a receiver that takes no events.
 const REST: Duration = Duration::from_secs(60);
 
-/// The timeout of each phase of a request: to look up the host, to connect, to send, and to receive the head of the
-/// reply.
+/// The timeout of each phase of a request: to look up the host, to connect, to send, and to receive
+/// the head of the reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest pause that a receiver may ask for with `Retry-After`.

@@ -37,9 +37,9 @@
 //! server serialises its changes. There is no leader and no common clock.
 //!
 //! *Lease.* A proxy opens its gate under a lease. To get one, it *renews*: it writes a new token
-//! onto the object, which changes the object's version, and the reply must show replicas. The lease lasts for 0.8 TTL from the moment at which the renewal was sent. It is
-//! renewed every quarter of the TTL while a connection is open, and once at the last close
-//! ([`lease`]).
+//! onto the object, which changes the object's version, and the reply must show replicas. The lease
+//! lasts for 0.8 TTL from the moment at which the renewal was sent. It is renewed every quarter of
+//! the TTL while a connection is open, and once at the last close ([`lease`]).
 //!
 //! *Unequal TTLs.* The token states the TTL of its proxy, and every proxy respects each lease that
 //! it has seen lately for that TTL. But the object shows the last renewal only: that of a proxy

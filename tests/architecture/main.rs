@@ -8,7 +8,16 @@ use std::path::{Path, PathBuf};
 
 /// The modules that only the daemon, the commands and `main` may know.
 const MODULES: &[&str] = &[
-    "daemon", "commands", "settings", "policy", "engine", "kube", "resolve", "metrics", "admin",
+    "daemon",
+    "commands",
+    "settings",
+    "policy",
+    "engine",
+    "kube",
+    "resolve",
+    "metrics",
+    "admin",
+    "accept_probe",
 ];
 
 /// The exceptions: a module that counts uses the histogram of the metrics.
@@ -490,4 +499,21 @@ fn each_code_that_the_page_shows_is_explained() {
         }
     }
     assert!(shown > 5);
+}
+
+/// Code is kept to that by rustfmt, which leaves comments alone.
+#[test]
+fn no_comment_is_wider_than_the_code() {
+    let is_comment = |line: &str| line.starts_with("//") && !line.starts_with("//! |");
+    let is_wide = |line: &str| is_comment(line.trim_start()) && line.chars().count() > 100;
+    let mut files = Vec::new();
+    collect(&root().join("src"), &mut files);
+    collect(&root().join("tests"), &mut files);
+    let mut wide = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().filter(|line| is_wide(line));
+        wide.extend(lines.map(|line| format!("{}: {line}", file.display())));
+    }
+    assert!(wide.is_empty(), "{wide:#?}");
 }

@@ -24,7 +24,7 @@ const START_DELAY: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(50);
 const SETTLED: Duration = Duration::from_secs(3);
 /// How long anything may take.
-const TEST_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How far the next app to be woken is from the last one, in their list.
 const STRIDE: usize = 37;
 
@@ -184,12 +184,12 @@ fn wakes(rounds: usize) -> Result<Vec<Wakes>> {
 }
 
 fn fall_asleep(fleet: &Fleet, name: &str) -> Result<()> {
-    let is_asleep = fleet.sandbox.wait_until(TEST_TIMEOUT, |state| {
+    let is_asleep = fleet.sandbox.wait_until(TIMEOUT, |state| {
         state.replicas_of(name) == 0 && state.pods_of(name) == 0
     });
     match is_asleep {
         true => Ok(()),
-        false => Err(format!("{name} does not fall asleep within {TEST_TIMEOUT:?}").into()),
+        false => Err(format!("{name} does not fall asleep within {TIMEOUT:?}").into()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{Plan, Result};
 /// The shortest that there is.
 const IDLE_TTL: &str = "1s";
 /// How long anything may take.
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After how long the app listens, and the period of its probe: one second, and the ten of
 /// Kubernetes where no period is set; early and late in it.
@@ -78,8 +78,8 @@ fn median(
     let mut all = Vec::new();
     for _ in 0..wakes {
         let is_asleep = |state: &State| state.replicas() == 0 && state.pods() == 0;
-        if !sandbox.wait_until(TEST_TIMEOUT, is_asleep) {
-            return Err(format!("not asleep within {TEST_TIMEOUT:?}").into());
+        if !sandbox.wait_until(TIMEOUT, is_asleep) {
+            return Err(format!("not asleep within {TIMEOUT:?}").into());
         }
         all.push(wake(&zpa)?);
     }
@@ -91,7 +91,7 @@ fn median(
 fn wake(zpa: &Zpa) -> Result<Duration> {
     let connecting = Instant::now();
     let mut client = TcpStream::connect(zpa.address())?;
-    client.set_read_timeout(Some(TEST_TIMEOUT))?;
+    client.set_read_timeout(Some(TIMEOUT))?;
     client.write_all(b"?")?;
     let mut byte = [0];
     client.read_exact(&mut byte)?;

@@ -27,7 +27,7 @@ const PER_ADDRESS: usize = 20_000;
 /// has been dealt with.
 const REST: Duration = Duration::from_millis(1500);
 /// How long closed connections may take to be gone.
-const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What one proxy has shown.
 struct Findings {
@@ -196,11 +196,11 @@ impl Holdings {
 
 /// What it holds once it has noticed that connections were closed.
 fn holdings_at_rest(process: Process, descriptors: usize) -> Result<Holdings> {
-    let deadline = Instant::now() + TEST_TIMEOUT;
+    let deadline = Instant::now() + TIMEOUT;
     // A wake opens a connection or two to the API server.
     while process.descriptors()? > descriptors + 4 {
         if Instant::now() > deadline {
-            return Err(format!("connections are still open after {TEST_TIMEOUT:?}").into());
+            return Err(format!("connections are still open after {TIMEOUT:?}").into());
         }
         thread::sleep(Duration::from_millis(10));
     }

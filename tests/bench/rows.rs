@@ -33,8 +33,8 @@ pub struct Metric {
     /// What it is in a sample.
     pub of: fn(&Sample) -> f64,
     pub better: Better,
-    /// Whether it is a cost of the proxy. For the direct connection it is one of client and server, so
-    /// that there is no ratio.
+    /// Whether it is a cost of the proxy. For the direct connection it is one of client and server,
+    /// so that there is no ratio.
     pub is_proxy_cost: bool,
 }
 

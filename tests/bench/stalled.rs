@@ -29,7 +29,7 @@ const BULK_BYTES: u64 = 64 << 20;
 /// The queues are full when they have been the same for so long.
 const STILL: Duration = Duration::from_millis(500);
 /// How long they may take to be.
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a connection takes, in bytes.
 struct Holdings {
@@ -161,11 +161,11 @@ fn fill(mut stream: &TcpStream, mut body: Run) -> Result<()> {
 
 /// Waits until the queues do not change any more.
 fn wait_for_still_queues(process: Process) -> Result<()> {
-    let deadline = Instant::now() + TEST_TIMEOUT;
+    let deadline = Instant::now() + TIMEOUT;
     let mut last = (queue_bytes(process.0)?, Instant::now());
     while last.1.elapsed() < STILL {
         if Instant::now() > deadline {
-            return Err(format!("the queues still move after {TEST_TIMEOUT:?}").into());
+            return Err(format!("the queues still move after {TIMEOUT:?}").into());
         }
         thread::sleep(Duration::from_millis(50));
         let now = queue_bytes(process.0)?;

@@ -29,7 +29,7 @@ const FEW: usize = 500;
 const RESERVED: usize = 300;
 /// The number of the app that storms; the other one is quiet.
 const STORMING: usize = 1;
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the quiet app has beside it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ fn let_go(fleet: &Fleet, clients: Vec<TcpStream>) -> Result<()> {
 fn wait_for_held(fleet: &Fleet, is_over: impl Fn(usize) -> bool) -> Result<()> {
     let app = fleet::name(STORMING);
     let series = format!("zpa_connections_open{{app=\"default/{app}\"}}");
-    let deadline = Instant::now() + TEST_TIMEOUT;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let open = fleet.zpa.metric(&series).unwrap_or(0.0) as usize;
         if is_over(open) {

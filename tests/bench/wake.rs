@@ -30,7 +30,7 @@ const START_DELAY: Duration = Duration::from_millis(20);
 /// for the machine to come to rest.
 const REST: Duration = Duration::from_millis(10);
 /// How long anything may take.
-const TEST_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `zpa` knows when the connection comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Served {
         let mut reply = [0; HEADER_BYTES];
         let connecting = Instant::now();
         let mut client = TcpStream::connect(address)?;
-        client.set_read_timeout(Some(TEST_TIMEOUT))?;
+        client.set_read_timeout(Some(TIMEOUT))?;
         client.write_all(&message)?;
         let first = read_some(&client, &mut reply)?;
         let first_byte = Instant::now();
@@ -237,10 +237,10 @@ impl Cluster {
     }
 
     fn wait(&self, what: &str, over: impl Fn(&State) -> bool) -> Result<()> {
-        if self.sandbox.wait_until(TEST_TIMEOUT, over) {
+        if self.sandbox.wait_until(TIMEOUT, over) {
             Ok(())
         } else {
-            Err(format!("not within {TEST_TIMEOUT:?}: {what}").into())
+            Err(format!("not within {TIMEOUT:?}: {what}").into())
         }
     }
 }

@@ -13,7 +13,7 @@ use zpa::cluster::{Event, Outcome, Request};
 use zpa::daemon::interface::Api;
 
 /// How long something urgent waits for a read that is out.
-const TEST_TIMEOUT: Duration = Duration::from_millis(4);
+const SPARE_AFTER: Duration = Duration::from_millis(4);
 
 /// How long anything else must be out before what waits supersedes it.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
@@ -103,14 +103,14 @@ impl Threads {
         };
         let urgent = !request.is_read();
         if let Some(out) = &self.out {
-            let timeout = if urgent && !out.urgent {
-                TEST_TIMEOUT
+            let pause = if urgent && !out.urgent {
+                SPARE_AFTER
             } else {
                 GIVEN_UP_AFTER
             };
-            let timeout = out.since + timeout;
-            if now < timeout {
-                return Step::LookAt(timeout);
+            let at = out.since + pause;
+            if now < at {
+                return Step::LookAt(at);
             }
         }
         let Some(job) = self.unsent.take() else {

@@ -3,13 +3,14 @@
 //! faults in seconds.
 //!
 //! This is deterministic simulation testing, as FoundationDB has it. What is real:
-//! `zpa::daemon::proxy` and `zpa::policy`, as they run in the cluster. What is simulated, after the rules of
-//! the real thing: the engine (`sockets` of an app, `process_sockets` of all), the API threads (`api`, `requests`), the watch of the endpoints and the
-//! controllers (`controllers`), the Deployment (`deployment`) and the watches of it
-//! (`target_watch`), clients
-//! (`traffic`) and everybody else (`actions`). `oracle` has the rules, `detours` the one
-//! about pods that fail while they are listed, `mutants` tests the rules. `world` is the queue of events, with the processes and the apps, `trouble` the faults
-//! of requests, `plan` what is drawn from a seed, `scenarios` and `ttls` are runs of their own, `shrink` makes a failing plan smaller.
+//! `zpa::daemon::proxy` and `zpa::policy`, as they run in the cluster. What is simulated, after the
+//! rules of the real thing: the engine (`sockets` of an app, `process_sockets` of all), the API
+//! threads (`api`, `requests`), the watch of the endpoints and the controllers (`controllers`), the
+//! Deployment (`deployment`) and the watches of it (`target_watch`), clients (`traffic`) and
+//! everybody else (`actions`). `oracle` has the rules, `detours` the one about pods that fail while
+//! they are listed, `mutants` tests the rules. `world` is the queue of events, with the processes
+//! and the apps, `trouble` the faults of requests, `plan` what is drawn from a seed, `scenarios`
+//! and `ttls` are runs of their own, `shrink` makes a failing plan smaller.
 //!
 //! A run has one to three apps, which have nothing in common but the processes: each has its own
 //! Deployment, controllers, pods, clients, API threads, faults and oracle (`app`). So the rules

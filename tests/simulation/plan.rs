@@ -1,5 +1,5 @@
-//! [`Plan`]: the actions of a run and their times. It is data, so that a failing plan can be shrunk;
-//! `draw` draws one from a seed.
+//! [`Plan`]: the actions of a run and their times. It is data, so that a failing plan can be
+//! shrunk; `draw` draws one from a seed.
 
 mod draw;
 

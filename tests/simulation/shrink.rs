@@ -9,7 +9,7 @@ use crate::world::{End, World};
 use crate::{totals::Totals, world};
 
 /// How many runs are spent on one failure.
-const TEST_TIMEOUT: usize = 3000;
+const MAX_RUNS: usize = 3000;
 
 /// Plays a plan; a panic in the code under test is a broken rule like others.
 pub fn play(plan: &Plan, with_trace: bool) -> End {
@@ -35,7 +35,7 @@ pub fn shrink(plan: &Plan, violation: &Violation) -> Plan {
     let mut search = Search {
         best: plan.clone(),
         rule: violation.rule,
-        left: TEST_TIMEOUT,
+        left: MAX_RUNS,
     };
     search.leave_out_apps();
     search.cut_off(violation);

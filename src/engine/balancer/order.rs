@@ -65,8 +65,8 @@ impl Order {
         &self.ramping
     }
 
-    /// Backends whose addresses are all ejected or on trial, by the time at which the first of these
-    /// may be picked again.
+    /// Backends whose addresses are all ejected or on trial, by the time at which the first of
+    /// these may be picked again.
     pub fn avoided(&self) -> impl Iterator<Item = u32> {
         self.avoided.iter().map(|&(_, key)| key)
     }

@@ -1,6 +1,7 @@
-//! A connection that has waited for a backend in vain is dialled to the *backup target* (HAProxy and
-//! nginx: a backup server), a maintenance page or a replica, in place of its end at the hold
-//! limit or because the app cannot start, or sooner. It does not count as use of the app from then on, and needs no gate.
+//! A connection that has waited for a backend in vain is dialled to the *backup target* (HAProxy
+//! and nginx: a backup server), a maintenance page or a replica, in place of its end at the hold
+//! limit or because the app cannot start, or sooner. It does not count as use of the app from then
+//! on, and needs no gate.
 
 use std::mem;
 

@@ -2,8 +2,8 @@
 //! and one watch serve all apps of the namespace, and one list of the Services in place of a
 //! read of each.
 //!
-//! An event that concerns all apps is reported to each of them, and logged once. If the endpoints of
-//! one Service do not fit to it, for example because they lack its port, that Service alone is
+//! An event that concerns all apps is reported to each of them, and logged once. If the endpoints
+//! of one Service do not fit to it, for example because they lack its port, that Service alone is
 //! read again.
 //!
 //! Where neither EndpointSlices nor Endpoints of the namespace may be listed, the Role may name

@@ -1,5 +1,5 @@
-//! [`Reflector`]: the thread around a [`ReflectorCore`]. It makes the calls that the core decides on, one
-//! at a time, and passes on its reports and log lines.
+//! [`Reflector`]: the thread around a [`ReflectorCore`]. It makes the calls that the core decides
+//! on, one at a time, and passes on its reports and log lines.
 
 use std::io;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! The canonical form of a policy: one state for all policies that behave alike.
 //!
 //! A time matters only as a distance from now, a version only as current or not, a token only as
-//! equal to another or not. So the clock of the model stands still at [`NOW`], and [`age`] moves the
-//! times of a policy into the past; after every event the state of a policy is replaced by its
+//! equal to another or not. So the clock of the model stands still at [`NOW`], and [`age`] moves
+//! the times of a policy into the past; after every event the state of a policy is replaced by its
 //! canonical form. So the state space is finite though time is unbounded.
 //!
 //! Two things are lost: random numbers are fixed, and every pause after a failure ends at the next
-//! [`STEP`], as the first five do. For everything else the functions give the reason, and
-//! `tests` try it: a state that is made canonical after each event and one that is made canonical at
-//! the end are equal.
+//! [`STEP`], as the first five do. For everything else the functions give the reason, and `tests`
+//! try it: a state that is made canonical after each event and one that is made canonical at the
+//! end are equal.
 
 use std::time::Duration;
 
@@ -217,7 +217,8 @@ fn forget_the_seen_version(policy: &mut Policy) {
 /// Sets the time of our last connection and that of the last change of the Deployment to the later
 /// one: only that one matters, since the next of either kind is later than both.
 /// - While a connection is open, its end will be the later one.
-/// - While the Deployment is at zero, or was not seen yet, the first replicas that are seen will be:
+/// - While the Deployment is at zero, or was not seen yet, the first replicas that are seen will
+///   be:
 ///   they are a change.
 fn unify_idleness(policy: &mut Policy) {
     let Policy {

@@ -25,7 +25,7 @@ use pace::Pace;
 pub use probe::{exchange, probe};
 
 /// How long nothing may happen before a load has failed.
-const TEST_TIMEOUT: Duration = Duration::from_secs(5);
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The length of the smallest request, and of the smallest reply.
 pub const MESSAGE_BYTES: u64 = HEADER_BYTES as u64;
 
@@ -236,7 +236,7 @@ impl Load {
     fn drive(&mut self) -> Result<()> {
         let mut events = Events::with_capacity(1024);
         while self.busy > 0 || !self.pace.is_over() {
-            let wait = self.pace.wait(Instant::now()).unwrap_or(TEST_TIMEOUT);
+            let wait = self.pace.wait(Instant::now()).unwrap_or(STALL_TIMEOUT);
             self.turns.poll(&mut self.poll, &mut events, Some(wait))?;
             for event in &events {
                 let Token(key) = event.token();
@@ -246,7 +246,7 @@ impl Load {
                 }
             }
             self.ask_on_time()?;
-            if self.turns.len() == 0 && wait == TEST_TIMEOUT {
+            if self.turns.len() == 0 && wait == STALL_TIMEOUT {
                 self.give_up()?;
             }
             for _ in 0..self.turns.len() {
@@ -297,7 +297,7 @@ impl Load {
         let clients = self.slots.iter().filter_map(|slot| slot.client.as_ref());
         let places: Vec<String> = clients.filter_map(Client::place).collect();
         format!(
-            "{}: nothing for {TEST_TIMEOUT:?}; {} clients wait, one of them with {}",
+            "{}: nothing for {STALL_TIMEOUT:?}; {} clients wait, one of them with {}",
             self.address,
             places.len(),
             places.first().map_or("nothing", String::as_str)

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::{MESSAGE_BYTES, TEST_TIMEOUT};
+use super::{MESSAGE_BYTES, STALL_TIMEOUT};
 use crate::Result;
 use crate::protocol::Request;
 
@@ -22,7 +22,7 @@ pub fn exchange(stream: &mut TcpStream) -> Result<()> {
         reply_bytes: MESSAGE_BYTES,
         both_ways: false,
     };
-    stream.set_read_timeout(Some(TEST_TIMEOUT))?;
+    stream.set_read_timeout(Some(STALL_TIMEOUT))?;
     stream.write_all(&request.header())?;
     let mut reply = [0; MESSAGE_BYTES as usize];
     stream.read_exact(&mut reply)?;

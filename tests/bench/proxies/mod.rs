@@ -36,8 +36,8 @@ pub enum Role {
     OtherProxy(Kind),
 }
 
-/// A path from the clients to servers of its own, through a proxy or direct: to one address there are 28,000 local ports,
-/// and a closed connection keeps its own for a second at least.
+/// A path from the clients to servers of its own, through a proxy or direct: to one address there
+/// are 28,000 local ports, and a closed connection keeps its own for a second at least.
 pub struct Contender {
     pub name: String,
     pub role: Role,

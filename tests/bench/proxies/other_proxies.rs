@@ -18,7 +18,7 @@ use crate::Result;
 use crate::load;
 
 /// How long one may take until it serves: in an emulated machine, long.
-const TEST_TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What there is to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub fn start(
 impl OtherProxy {
     /// Waits until it serves.
     fn wait(&mut self, kind: Kind) -> Result<()> {
-        let deadline = Instant::now() + TEST_TIMEOUT;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let Err(error) = load::probe(self.address) else {
                 return Ok(());

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 /// What reading `/proc` returns.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// How long a process may take to end.
-const TEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a consistent reading of the children may take.
+const MAX_READ_TIME: Duration = Duration::from_secs(5);
 /// The unit of times in /proc: USER_HZ, which every Linux but that on Alpha has
 /// the same.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -51,7 +51,7 @@ impl Process {
 
     /// The same together with its children's, those that have ended included.
     pub fn cpu_seconds_with_children(self) -> Result<f64> {
-        let deadline = Instant::now() + TEST_TIMEOUT;
+        let deadline = Instant::now() + MAX_READ_TIME;
         while Instant::now() < deadline {
             let (ended, children) = (self.cpu_seconds_of_the_ended()?, self.children()?);
             let living: Result<f64> = children.iter().map(|child| child.cpu_seconds()).sum();

@@ -402,9 +402,9 @@ impl Store {
         Ok(self.history.range(start..))
     }
 
-    /// Makes every resourceVersion that a client can have read so far too old
-    /// for the start of a watch and for the rest of a list. Watches in progress carry on, as those of an
-    /// API server do: they are fed from memory.
+    /// Makes every resourceVersion that a client can have read so far too old for the start of a
+    /// watch and for the rest of a list. Watches in progress carry on, as those of an API server
+    /// do: they are fed from memory.
     pub fn compact(&mut self) {
         self.version += 1;
         self.compacted = self.version;
