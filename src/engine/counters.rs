@@ -329,6 +329,21 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_the_metrics_names_every_reason_and_every_exclusion() {
+        let is_named = |metric: &str, value: &str| {
+            let metric = crate::metrics::TABLE.iter().find(|it| it.name == metric);
+            let help = metric.expect("it is in the table").help;
+            assert!(help.contains(&format!("`{value}`")), "{value}: {help}");
+        };
+        for (reason, _) in REASONS {
+            is_named("zpa_connections_closed_total", reason);
+        }
+        for rule in EXCLUSIONS {
+            is_named("zpa_connections_excluded_total", rule);
+        }
+    }
+
+    #[test]
     fn every_exclusion_is_counted_under_its_name() {
         for (exclusion, name) in [
             (Exclusion::Denied, "denied"),

@@ -305,9 +305,10 @@ pub static TABLE: &[Metric] = &[
                `held_too_long`, `drained`, `out_of_resources` (of the system), `uncounted_no_pod` (it \
                did not count, and no pod was ready), `asleep` (it did not count, and the app was \
                put to sleep), `idle` or `half_closed` (no byte for as long as is allowed), \
-               `denied` or `no_header` (handed on by a load balancer), `probe` (answered), \
-               `waiting_page` (a browser got it) or `no_bytes`, while \
-               `holding`, `dialing` or `relaying`",
+               `denied` or `no_header` (handed on by a load balancer), `source_limit` (its \
+               source has as many as it may have), `probe` (answered), `waiting_page` (a browser \
+               got it), `wake_failed` (`--fail-fast`: waiting would have been in vain) or \
+               `no_bytes`, while `holding`, `dialing` or `relaying`",
         read: Read::Port(|it, samples| samples.each(&it.closed)),
     },
     Metric {
