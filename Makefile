@@ -19,7 +19,7 @@ ARCHIVE := target/image/image.tar
 ENGINE = $(shell sh tests/container-engine.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tools test page screenshots model sim net protocols vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test chart
+.PHONY: help run tools test page screenshots model sim net protocols monitoring vm idle soak fuzz bench bench-vm static static-test image image-prebuilt image-test chart
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ net: ## Test on networks on which packets vanish, for minutes; takes root
 
 protocols: ## Test with the real servers and clients that are installed
 	@sh tests/run-tests.sh protocols --test protocols -- --include-ignored
+
+monitoring: ## Provoke each alert in a real Prometheus, and play it at its true speed
+	@ZPA_SLOW=1 sh tests/run-tests.sh monitoring --test monitoring
 
 vm: ## Run the network tests in an emulated machine: KERNEL=package, TESTS=words
 	@sh tests/vm/run.sh

@@ -4,10 +4,8 @@
 //! The manifests are checked as `kubectl` renders them; without it only their
 //! text can be.
 
-mod alerts;
 mod chart;
 mod custom;
-mod dashboard;
 mod fleet;
 mod generated;
 mod list;
