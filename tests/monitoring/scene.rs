@@ -184,7 +184,8 @@ pub fn app(replicas: u32) -> Options {
     }
 }
 
-/// A sandbox as `options` say, with its pods ready unless they never get so, and the program before its app.
+/// A sandbox as `options` say, with its pods ready unless they never get so, and the program
+/// before its app.
 pub fn one_app(options: Options, settings: &[(&str, &str)]) -> Cluster {
     let ready = options.start_delay.map_or(0, |_| options.replicas as usize);
     let sandbox = Sandbox::start(options);
