@@ -288,12 +288,12 @@ impl<A: Api> App<A> {
             .unready(name, self.context(), trusts_static_backend, now)
     }
 
-    /// Whether this proxy could wake the app again: it is ready, and the endpoints can be
-    /// listed or are not needed.
+    /// Whether this proxy could wake the app again, and serve its clients then: it is ready, and
+    /// the endpoints can be listed and lead to the pods, or are not needed.
     fn can_wake(&self, is_draining: bool, now: Time) -> bool {
-        let sees_endpoints =
-            self.health.is_synced() || self.config.route.static_backend().is_some();
-        sees_endpoints && !is_draining && self.unready(now).is_empty()
+        let has_addresses = self.config.route.static_backend().is_some()
+            || self.health.is_synced() && self.leads_to_pods();
+        has_addresses && !is_draining && self.unready(now).is_empty()
     }
 
     /// When there is something to do even if nothing happens.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use support::sandbox::{Misbehaviour, Times, anything, on};
+use support::sandbox::{Endpoint, Misbehaviour, Times, anything, on};
 use zpa::backoff::Random;
 
 const TTL: Duration = Duration::from_secs(2);
@@ -223,6 +223,38 @@ fn a_proxy_that_cannot_wake_the_app_never_puts_it_to_sleep() {
     zpa.expect_page("/readyz", "not ready", |status, _| status == 503);
     let_pass(&sandbox, TTL * 3);
     assert_eq!(patches(&sandbox, 0), 0, "{}", zpa.log());
+}
+
+/// The app's clients would lose it after a TTL, and no wake of this proxy would serve them: they
+/// connect past it.
+#[test]
+fn a_proxy_that_sees_no_pod_of_an_app_that_is_up_never_puts_it_to_sleep() {
+    type Break = fn(&Sandbox, &Zpa);
+    let cases: [(&str, Break); 3] = [
+        ("its Service leads back to the proxy", |sandbox, zpa| {
+            let listed = [Endpoint::ready("zpa", zpa.address())];
+            sandbox.publish_slice("proxies", "IPv4", &listed);
+        }),
+        ("its pods do not have the port", |sandbox, _| {
+            sandbox.set_has_port(false);
+        }),
+        ("its Service is gone", |sandbox, _| {
+            sandbox.delete_service();
+        }),
+    ];
+    for (label, break_it) in cases {
+        let sandbox = awake();
+        let zpa = start_zpa(&sandbox, &[TWO_SECONDS]);
+        zpa.expect_ready();
+        let client = zpa.connect();
+        break_it(&sandbox, &zpa);
+        drop(client);
+        zpa.expect_status(label, |status| {
+            status["app"]["sleep"]["kept_awake_by"] == "cannot_wake"
+        });
+        let_pass(&sandbox, TTL * 3);
+        assert_eq!(patches(&sandbox, 0), 0, "{label}: {}", zpa.log());
+    }
 }
 
 #[test]

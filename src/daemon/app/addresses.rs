@@ -158,6 +158,14 @@ impl<A: Api> App<A> {
         leads_back.or_else(|| self.health.no_address_because(id.index))
     }
 
+    /// Whether the pods of the app are those of the Service, as far as can be seen. If not, its
+    /// clients connect past this proxy, and would be served by nobody after a sleep.
+    pub(super) fn leads_to_pods(&self) -> bool {
+        let has_ready_pods = self.target_status.as_ref().is_some_and(|it| it.ready > 0);
+        let is_empty = self.ports.iter().all(|port| port.pods.listed() == 0);
+        self.no_address().is_none() && !(has_ready_pods && is_empty)
+    }
+
     /// Whether the static backend is dialled although the endpoints were never listed.
     pub(super) fn trusts_static_backend(&self, now: Time) -> bool {
         self.endpoints_updated.is_none() && self.trusts_target_at(now).is_none()
