@@ -12,9 +12,9 @@ use jiff::civil::{Date, Time as TimeOfDay};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-/// How many windows that follow one another without a gap count as one, at most: a schedule
-/// may be open for ever.
-const MAX_JOINED: usize = 16;
+/// How many windows a schedule may have: the event loop looks at all of them when one opens or
+/// closes.
+const MAX_WINDOWS: usize = 64;
 
 /// A list of windows; by default there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,16 +58,24 @@ impl Schedule {
     /// The state at `unix`, in seconds since 1970.
     pub fn at(&self, unix: u64) -> Opening {
         let now = timestamp(unix);
-        match self.end(now) {
-            Some(end) => Opening::OpenUntil(seconds(end)),
-            None => {
-                let openings = self.windows.iter().flat_map(|window| window.around(now));
-                let next = openings
-                    .map(|(opens, _)| opens)
-                    .filter(|opens| *opens > now);
-                Opening::ClosedUntil(next.min().map(seconds))
-            }
-        }
+        let openings = self.windows.iter().flat_map(|window| window.around(now));
+        let mut openings: Vec<_> = openings.collect();
+        openings.sort_unstable();
+        let open = openings
+            .iter()
+            .filter(|(opens, closes)| *opens <= now && now < *closes);
+        let Some(end) = open.map(|(_, closes)| *closes).max() else {
+            let next = openings.iter().find(|(opens, _)| *opens > now);
+            return Opening::ClosedUntil(next.map(|(opens, _)| seconds(*opens)));
+        };
+        // Joined with those that follow at once.
+        let end = openings.iter().fold(
+            end,
+            |end, &(opens, closes)| {
+                if opens <= end { end.max(closes) } else { end }
+            },
+        );
+        Opening::OpenUntil(seconds(end))
     }
 
     /// Adds the windows of another schedule.
@@ -78,24 +86,6 @@ impl Schedule {
     /// Whether it has no window.
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
-    }
-
-    /// The end of the windows that are open at `now`, joined with those that follow at once.
-    fn end(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut end = self.end_of_one(now)?;
-        for _ in 0..MAX_JOINED {
-            match self.end_of_one(end) {
-                Some(later) => end = later,
-                None => break,
-            }
-        }
-        Some(end)
-    }
-
-    fn end_of_one(&self, now: Timestamp) -> Option<Timestamp> {
-        let openings = self.windows.iter().flat_map(|window| window.around(now));
-        let open = openings.filter(|&(opens, closes)| opens <= now && now < closes);
-        open.map(|(_, closes)| closes).max()
     }
 }
 
@@ -143,6 +133,10 @@ impl FromStr for Schedule {
     /// # Errors
     /// What is wrong with which word.
     fn from_str(text: &str) -> Result<Self, String> {
+        let count = text.split(',').count();
+        if count > MAX_WINDOWS {
+            return Err(format!("has {count} windows, and may have {MAX_WINDOWS}"));
+        }
         let windows = text.split(',').map(parse_window);
         Ok(Schedule {
             windows: windows.collect::<Result<_, _>>()?,
@@ -360,6 +354,10 @@ mod tests {
         for (text, reason) in [
             ("", "a window is empty"),
             ("09:00-18:00,", "a window is empty"),
+            (
+                &"01:00-02:00,".repeat(64),
+                "has 65 windows, and may have 64",
+            ),
             ("9-18", "\"9-18\" is no span"),
             ("09:00", "\"09:00\" is no span"),
             ("09:00-25:00", "\"09:00-25:00\" is no span"),
