@@ -1,10 +1,14 @@
-//! `zpa uninstall` wakes an app, removes the proxies before it with their objects, and what they
-//! have left on the app.
+//! `zpa uninstall` wakes apps, removes the proxies before them with their objects, or takes the
+//! apps from proxies that have others too, and removes what they have left on the apps.
 //!
 //! Everything is read first (`Facts`). What is to be done follows from that alone (`plan`), and
 //! is done in that order, so that `--dry-run` prints the same.
 
+mod apps;
+mod list;
 mod plan;
+mod proxies;
+mod release;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,7 +17,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::check::settings_of;
 use super::command::Command;
 use super::options::{CommandOption, Options};
 use super::{Environment, Output, wake};
@@ -21,24 +24,45 @@ use crate::duration;
 use crate::kube::Access;
 use crate::kube::inspect::{Fault, Inspector, segment};
 use crate::kube::removal::Traces;
-use crate::settings::{Origin, Settings};
-use plan::{Facts, Found, LABEL, NAME, Step, plan, text};
+use crate::settings::Settings;
+use apps::App;
+use plan::{Facts, Found, Pods, Step, listed, plan};
+use proxies::{Proxy, Serves};
+use release::Release;
 
 /// The interval at which the pods of the proxies are looked for.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The label of everything that `zpa manifests` and `manifests/base` make.
+const LABEL: &str = "app.kubernetes.io/name";
+
+/// and its value.
+const NAME: &str = "zero-pod-autoscaler";
 
 /// `zpa uninstall`.
 pub static COMMAND: Command = Command {
     name: "uninstall",
     summary: "wakes an app and removes all that was put before it",
-    usage: &["--deployment NAME [--FLAG VALUE]..."],
-    about: "Takes zpa away from before an app: wakes the app, to the replicas that it remembers or \
-            those of --wake-replicas, deletes the proxies that have no other app with their \
-            objects, and removes the conditions and annotations that they have left. Its clients \
-            must connect past them before.",
+    usage: &[
+        "--deployment NAME [--FLAG VALUE]...",
+        "--apps FILE [--FLAG VALUE]...",
+        "--discover LABELS [--FLAG VALUE]...",
+    ],
+    about: "Takes zpa away from before an app, from before all apps of a list, or before all that \
+            are found by their Services: wakes them, to the replicas that they remember or those \
+            of --wake-replicas, deletes the proxies that have no other app with their objects, \
+            and removes the conditions and annotations that they have left. The clients must \
+            connect past the proxies before.\n\nFrom a proxy that has other apps too an app is \
+            taken away: the label and annotations of its Service are removed, or its entry in the \
+            list, if that is in a ConfigMap that is mounted; then it is waited until the proxy has \
+            let the app go, which its /status says. That is read through the API server \
+            (permission get on pods/proxy); without it the longest time that this takes is \
+            waited.\n\nEach step leaves the apps awake, or with a proxy before them. After a \
+            step that fails it can be run again.",
     options: &OPTIONS,
     settings: Some(
-        "The settings of the app are options too, and those of kubeconfigs: zpa --help lists them.",
+        "Every setting is an option too, those of kubeconfigs among them: zpa --help lists them. \
+         Of those of an app --namespace, --service and --wake-replicas are of use.",
     ),
     words: Vec::new,
     variables: &[(
@@ -53,6 +77,10 @@ pub static COMMAND: Command = Command {
     examples: &[
         ("--deployment my-app --dry-run", "What would be done."),
         ("--deployment my-app --namespace shop", "Do it."),
+        (
+            "--discover zero-pod-autoscaler/enabled=true --namespace dev",
+            "Take the proxy of a whole namespace away.",
+        ),
     ],
     run,
 };
@@ -71,14 +99,15 @@ static OPTIONS: [CommandOption; 4] = [
     CommandOption::value(
         "--name",
         "NAME",
-        "those of the proxies that are found, and the app's name with -zpa",
-        "The name of the proxy's objects",
+        "those of the proxies that are found, and for one app its name with -zpa",
+        "The name of further objects to delete: of a proxy whose Deployment is gone already",
     ),
     CommandOption::value(
         "--wait",
         "DURATION",
-        "2m",
-        "How long the pods of the proxies may take to end: the app's traces are removed then",
+        "5m",
+        "How long the pods of the proxies may take to end, or to let an app go: the app's traces \
+         are removed then",
     ),
 ];
 
@@ -107,14 +136,18 @@ const KINDS: [(&str, &str, &str); 9] = [
         "/apis/monitoring.coreos.com/v1",
         "PodMonitor",
     ),
-    (
-        "rolebindings",
-        "/apis/rbac.authorization.k8s.io/v1",
-        "RoleBinding",
-    ),
-    ("roles", "/apis/rbac.authorization.k8s.io/v1", "Role"),
+    ("rolebindings", RBAC, "RoleBinding"),
+    ("roles", RBAC, "Role"),
     ("serviceaccounts", "/api/v1", "ServiceAccount"),
 ];
+
+/// Those of a proxy for all namespaces that are in none.
+const CLUSTER_KINDS: [(&str, &str, &str); 2] = [
+    ("clusterrolebindings", RBAC, "ClusterRoleBinding"),
+    ("clusterroles", RBAC, "ClusterRole"),
+];
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     match Uninstall::new(args, environment) {
@@ -137,8 +170,8 @@ impl Uninstall {
     fn new(args: &[OsString], environment: &Environment<'_>) -> Result<Uninstall, Vec<String>> {
         let line = |why: String| vec![why];
         let options = Options::take(&OPTIONS, args).map_err(line)?;
-        let settings = super::settings(&COMMAND, options.rest.clone(), environment.env)?;
-        let wait = options.value("--wait").unwrap_or("2m");
+        let settings = super::process_settings(&COMMAND, options.rest.clone(), environment.env)?;
+        let wait = options.value("--wait").unwrap_or("5m");
         let wait = duration::parse(wait).map_err(|why| line(format!("--wait: {why}")))?;
         let env = |name: &str| (environment.env)(name)?.into_string().ok();
         let access = Access::discover(
@@ -163,31 +196,28 @@ impl Uninstall {
     fn run(&self, environment: &Environment<'_>) -> Output {
         let facts = match self.gather() {
             Ok(facts) => facts,
-            Err(why) => return Output::Report { text: why, code: 1 },
+            Err(text) => return Output::Report { text, code: 1 },
         };
-        let steps = match plan(&facts, wake::wake_replicas(&self.settings), self.service()) {
+        let steps = match plan(&facts) {
             Ok(steps) => steps,
-            Err(why) => return Output::Report { text: why, code: 1 },
+            Err(text) => return Output::Report { text, code: 1 },
         };
         let mut report = String::new();
-        let mut is_clean = true;
+        let mut is_clean = facts.notes.is_empty();
         for step in &steps {
             let (done, text) = self.execute(step, environment);
             report += &text;
             report.push('\n');
-            is_clean &= done;
             if !done {
+                is_clean = false;
                 break;
             }
         }
-        for shared in &facts.shared {
-            is_clean = false;
-            report += &format!(
-                "{shared} has other apps too and goes on: take this one out of its list, and run \
-                 this again\n"
-            );
+        for note in facts.notes.iter().chain(&facts.hints) {
+            report += note;
+            report.push('\n');
         }
-        if steps.is_empty() && facts.shared.is_empty() {
+        if steps.is_empty() && facts.notes.is_empty() {
             report += "nothing is left of zpa\n";
         }
         Output::Report {
@@ -196,169 +226,322 @@ impl Uninstall {
         }
     }
 
-    /// The Service of the app.
-    fn service(&self) -> &str {
-        self.settings.service.as_deref().unwrap_or_default()
-    }
-
     // --- Reading ---
 
     fn gather(&self) -> Result<Facts, String> {
-        let (namespace, target) = (&*self.namespace, &self.settings.target_ref);
-        let subject = format!("{namespace}/{}", target.label());
-        let found = self.inspector.target(namespace, target);
+        let proxies = proxies::proxies(&self.inspector, &self.namespace);
+        let proxies = proxies.map_err(|why| line("the Deployments of the proxies", &why))?;
         let mut facts = Facts {
-            target: found.map_err(|why| line(&subject, &why))?,
-            service: self.optional(self.inspector.service(namespace, self.service()))?,
+            apps: apps::apps(&self.settings, &self.namespace, &self.inspector)?,
+            are_all_found: self.settings.discover.is_some(),
             ..Facts::default()
         };
-        let path = format!("{}?labelSelector={}", self.path(0, ""), selector());
-        let proxies = self.inspector.get(&path);
-        let proxies = proxies.map_err(|why| line("the Deployments of the proxies", &why))?;
-        let mut names: Vec<String> = self.name.iter().cloned().collect();
-        for proxy in proxies["items"].as_array().into_iter().flatten() {
-            let name = text(&proxy["metadata"]["name"]).to_owned();
-            match settings_of(proxy) {
-                Some(other)
-                    if other.target_ref == self.settings.target_ref
-                        && other.origin() == Origin::CommandLine
-                        && other.apps.is_none()
-                        && other.discover.is_none() =>
-                {
-                    names.push(name)
+        let mut names: Vec<(String, String)> = self.further_names();
+        let mut whole = Vec::new();
+        for proxy in proxies {
+            let name = (proxy.namespace.clone(), proxy.name.clone());
+            match self.role(&proxy, &facts) {
+                Role::Whole => {
+                    facts.pods.push(Pods {
+                        namespace: proxy.namespace.clone(),
+                        selector: proxy.selector.clone(),
+                    });
+                    self.add_own_list(&proxy, &mut facts);
+                    whole.push(proxy);
+                    names.push(name);
                 }
-                Some(other) if self.may_have(&other, &facts) => {
-                    facts.shared.push(format!("Deployment {name}"))
+                Role::Shared => {
+                    facts.hints.extend(hint_about_list(&proxy, &facts.apps));
+                    facts.shared.push(proxy);
                 }
-                _ => {}
+                Role::Other => facts.others.push(proxy),
+                Role::Unknown(why) => self.add_unknown(&proxy, &why, &mut facts)?,
+                Role::None => {}
             }
-        }
-        if self.name.is_none() {
-            let app = target.name().unwrap_or_default().replace('.', "-");
-            names.push(format!("{app}-zpa"));
         }
         names.sort_unstable();
         names.dedup();
-        for (at, (plural, _, kind)) in KINDS.into_iter().enumerate() {
-            for name in &names {
-                let path = self.path(at, name);
-                let object = self.optional(self.inspector.get(&path))?;
-                let is_ours = |object: &Value| object["metadata"]["labels"][LABEL] == NAME;
-                if object.as_ref().is_some_and(is_ours) {
-                    facts.objects.push(Found {
-                        plural,
-                        kind,
-                        name: name.clone(),
-                        path,
-                    });
-                }
-            }
+        for (namespace, name) in &names {
+            facts.objects.extend(self.objects(namespace, name)?);
         }
+        for proxy in &whole {
+            self.add_fronts(proxy, &mut facts)?;
+        }
+        // By kind, as the kinds are in order.
+        facts.objects.sort_by_key(|found| place(found.plural));
         Ok(facts)
     }
 
-    /// Whether a proxy with a list, or one that finds its apps, may have this one.
-    fn may_have(&self, other: &Settings, facts: &Facts) -> bool {
-        let is_found = other.discover.is_some()
-            && facts
-                .service
-                .as_ref()
-                .is_some_and(|it| !Traces::of(it).annotations.is_empty());
-        // Which apps are in its list is not seen from here: those that renew are.
-        let is_listed = other.apps.is_some() && !Traces::of(&facts.target).is_empty();
-        // What is found ends with the annotations of the Service.
-        is_listed && !is_found
+    /// The names of objects whose Deployment may be gone.
+    fn further_names(&self) -> Vec<(String, String)> {
+        let is_one = self.settings.apps.is_none() && self.settings.discover.is_none();
+        let app = self.settings.target_ref.name().filter(|_| is_one);
+        let usual = app.map(|app| format!("{}-zpa", app.replace('.', "-")));
+        let names = self.name.clone().or(usual);
+        names
+            .map(|name| (self.namespace.clone(), name))
+            .into_iter()
+            .collect()
     }
 
-    fn optional(&self, answer: Result<Value, Fault>) -> Result<Option<Value>, String> {
-        match answer {
-            Ok(object) => Ok(Some(object)),
-            Err(Fault::NotFound) => Ok(None),
-            Err(why) => Err(line("the objects of the proxies", &why)),
+    /// What a proxy is to the apps.
+    fn role(&self, proxy: &Proxy, facts: &Facts) -> Role {
+        let apps = &facts.apps;
+        match &proxy.serves {
+            Serves::One(key) if apps.iter().any(|app| app.key == *key) => Role::Whole,
+            Serves::One(_) => Role::None,
+            Serves::UnknownList(why) => Role::Unknown(why.clone()),
+            Serves::List(list) => match listed(proxy, apps).count() {
+                0 => Role::Other,
+                count if count == list.apps.len() => Role::Whole,
+                _ => Role::Shared,
+            },
+            Serves::Found(_) if self.is_whole(proxy) => Role::Whole,
+            Serves::Found(services) => {
+                let is_found = |app: &App| {
+                    let name = (app.key.namespace.clone(), app.service_name.clone());
+                    services.contains(&name)
+                };
+                match apps.iter().any(is_found) {
+                    true => Role::Shared,
+                    false => Role::Other,
+                }
+            }
         }
     }
 
-    /// The path of the objects of a kind, or of one of them.
-    fn path(&self, kind: usize, name: &str) -> String {
-        let (plural, version, _) = KINDS[kind];
-        let namespace = segment(&self.namespace);
-        let all = format!("{version}/namespaces/{namespace}/{plural}");
-        match name {
-            "" => all,
-            name => format!("{all}/{}", segment(name)),
+    /// Whether it finds its apps as the settings say.
+    fn is_whole(&self, proxy: &Proxy) -> bool {
+        let (own, other) = (&self.settings, &proxy.settings);
+        let namespace = other.namespace.as_ref().unwrap_or(&proxy.namespace);
+        other.discover == own.discover
+            && other.all_namespaces == own.all_namespaces
+            && (own.all_namespaces || *namespace == self.namespace)
+    }
+
+    /// Adds the ConfigMap of a list that came with its proxy.
+    fn add_own_list(&self, proxy: &Proxy, facts: &mut Facts) {
+        if let Serves::List(list) = &proxy.serves
+            && list.is_ours
+        {
+            facts.objects.push(Found {
+                plural: "configmaps",
+                kind: "ConfigMap",
+                namespace: Some(proxy.namespace.clone()),
+                name: list.source.config_map.clone(),
+                path: proxies::config_map(&proxy.namespace, &list.source.config_map),
+            });
         }
+    }
+
+    /// Adds a hint for each Service that is not deleted and leads to a proxy that is.
+    fn add_fronts(&self, proxy: &Proxy, facts: &mut Facts) -> Result<(), String> {
+        let namespace = &proxy.namespace;
+        let path = format!("/api/v1/namespaces/{}/services", segment(namespace));
+        let services = match self.inspector.get(&path) {
+            Err(Fault::Refused(_)) => return Ok(()),
+            services => services.map_err(|why| line("the Services", &why))?,
+        };
+        for service in services["items"].as_array().into_iter().flatten() {
+            let name = text(&service["metadata"]["name"]);
+            let is_deleted = |found: &Found| found.plural == "services" && found.name == name;
+            if proxy.is_selected_by(service) && !facts.objects.iter().any(is_deleted) {
+                facts.hints.push(format!(
+                    "left: the Service {name} leads to {} alone: kubectl delete -n {namespace} \
+                     services {name}",
+                    proxy.label()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is to be done by hand about a proxy whose list is not known, if it may have one
+    /// of the apps.
+    ///
+    /// # Errors
+    /// That, if it has one.
+    fn add_unknown(&self, proxy: &Proxy, why: &str, facts: &mut Facts) -> Result<(), String> {
+        let file = proxy
+            .settings
+            .apps
+            .as_deref()
+            .unwrap_or("".as_ref())
+            .display();
+        let label = proxy.label();
+        let cure = format!(
+            "its list is not known, since {why}: take the app out of {file} by hand, restart the proxy if it does not \
+             follow that (kubectl rollout restart -n {} deployment {}), and run this again",
+            proxy.namespace, proxy.name
+        );
+        let proxies = [proxy];
+        match Release::new(&self.inspector, &proxies, &facts.apps).ask() {
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(format!("{label} has the app: {cure}\n")),
+            Err(_) => {}
+        }
+        let is_marked = |app: &App| !Traces::of(&app.target).is_empty();
+        if facts.apps.iter().any(is_marked) {
+            facts
+                .notes
+                .push(format!("{label} may have the app: {cure}"));
+        }
+        Ok(())
+    }
+
+    /// The objects of a proxy with that name.
+    fn objects(&self, namespace: &str, name: &str) -> Result<Vec<Found>, String> {
+        let within = format!("/namespaces/{}", segment(namespace));
+        let of_namespace = KINDS.iter().map(|kind| (kind, &*within));
+        let of_cluster = CLUSTER_KINDS.iter().map(|kind| (kind, ""));
+        let mut found = Vec::new();
+        for ((plural, version, kind), within) in of_namespace.chain(of_cluster) {
+            let path = format!("{version}{within}/{plural}/{}", segment(name));
+            let object = match self.inspector.get(&path) {
+                Err(Fault::NotFound) => continue,
+                // Of the cluster only a proxy for all namespaces has any.
+                Err(Fault::Refused(_)) if within.is_empty() => continue,
+                object => object.map_err(|why| line("the objects of the proxies", &why))?,
+            };
+            if object["metadata"]["labels"][LABEL] == NAME {
+                found.push(Found {
+                    plural,
+                    kind,
+                    namespace: (!within.is_empty()).then(|| namespace.to_owned()),
+                    name: name.to_owned(),
+                    path,
+                });
+            }
+        }
+        Ok(found)
     }
 
     // --- Writing ---
 
     /// Does a step. Returns whether it is done, and what to print.
-    fn execute(&self, step: &Step, environment: &Environment<'_>) -> (bool, String) {
+    fn execute(&self, step: &Step<'_>, environment: &Environment<'_>) -> (bool, String) {
         if self.is_dry_run {
             return (true, format!("would {step}"));
         }
-        let (namespace, inspector) = (&*self.namespace, &self.inspector);
+        let inspector = &self.inspector;
         let done = match step {
-            Step::Wake { replicas } => {
-                wake::scale_up(inspector, namespace, &self.settings.target_ref, *replicas)
+            Step::Wake { app, replicas } | Step::SeeAwake { app, replicas } => {
+                wake::scale_up(inspector, &app.key.namespace, &app.key.target, *replicas)
             }
-            Step::Delete(Found { plural, name, .. }) if self.keeps_objects => {
-                let command = format!("kubectl delete -n {namespace} {plural} {name}");
-                return (true, command);
-            }
+            Step::Delete(found) if self.keeps_objects => return (true, delete_command(found)),
             Step::Delete(found) => inspector.delete(&found.path),
-            Step::AwaitPods if self.keeps_objects => {
+            Step::AwaitPods(_) if self.keeps_objects => {
                 let text = "the proxies are left: delete them, and run this again";
                 return (false, text.to_owned());
             }
-            Step::AwaitPods => self.await_pods(environment),
-            Step::ForgetService(traces) => {
-                inspector.remove_traces_of_service(namespace, self.service(), traces)
+            Step::AwaitPods(pods) => self.await_pods(pods, environment),
+            Step::EditList { proxy, apps } => self.edit_list(proxy, apps),
+            Step::AwaitRelease { proxies, apps } => {
+                Release::new(inspector, proxies, apps).wait(self.wait, environment.clock)
             }
-            Step::ForgetTarget => self.forget_target(),
+            Step::ForgetService { app } => inspector.remove_traces_of_service(
+                &app.key.namespace,
+                &app.service_name,
+                &app.service_traces(),
+            ),
+            Step::ForgetTarget { app } => self.forget_target(app),
         };
         match done {
             Ok(()) => (true, format!("done: {step}")),
-            Err(why) => (false, format!("failed: {step}: {}", why.words())),
+            Err(why) => {
+                let why = why.words();
+                (
+                    false,
+                    format!("failed: {step}: {why}\nrun this again once that is mended"),
+                )
+            }
         }
     }
 
+    /// Writes the list without the apps, if it is still the one that was read.
+    fn edit_list(&self, proxy: &Proxy, apps: &[apps::Key]) -> Result<(), Fault> {
+        let (Serves::List(list), Some(text)) = (&proxy.serves, plan::shortened(proxy, apps)) else {
+            return Ok(());
+        };
+        let path = proxies::config_map(&proxy.namespace, &list.source.config_map);
+        let (key, version) = (&list.source.key, &list.version);
+        self.inspector.set_data(&path, key, &text, version)
+    }
+
     /// Waits until no pod of the deleted proxies is left: one that drains may renew its lease.
-    fn await_pods(&self, environment: &Environment<'_>) -> Result<(), Fault> {
+    fn await_pods(&self, pods: &[Pods], environment: &Environment<'_>) -> Result<(), Fault> {
         let end = (environment.clock)() + self.wait;
-        let namespace = segment(&self.namespace);
-        let app: String = self.settings.target_ref.label().chars().take(63).collect();
-        let path = format!(
-            "/api/v1/namespaces/{namespace}/pods?labelSelector={}%2Capp.kubernetes.io%2Finstance%3D{}",
-            selector(),
-            segment(&app)
-        );
         loop {
-            let pods = self.inspector.get(&path)?;
-            let left = pods["items"].as_array().map_or(0, Vec::len);
+            let mut left = 0;
+            for Pods {
+                namespace,
+                selector,
+            } in pods
+            {
+                let list = self.inspector.get(&release::pods(namespace, selector))?;
+                left += list["items"].as_array().map_or(0, Vec::len);
+            }
             if left == 0 {
                 return Ok(());
             }
             if (environment.clock)() >= end {
                 let wait = duration::display(self.wait);
-                let why =
-                    format!("{left} are there after {wait}; run this again when they have ended");
-                return Err(Fault::Failed(why));
+                return Err(Fault::Failed(format!("{left} are there after {wait}")));
             }
             thread::sleep(PAUSE);
         }
     }
 
     /// Removes what is left on the target by now.
-    fn forget_target(&self) -> Result<(), Fault> {
-        let (namespace, target) = (&*self.namespace, &self.settings.target_ref);
+    fn forget_target(&self, app: &App) -> Result<(), Fault> {
+        let (namespace, target) = (&*app.key.namespace, &app.key.target);
         let traces = Traces::of(&self.inspector.target(namespace, target)?);
         self.inspector.remove_traces(namespace, target, &traces)
     }
 }
 
-/// The label selector of all that is a proxy's.
-fn selector() -> String {
-    segment(&format!("{LABEL}={NAME}"))
+/// What still names an app that has left a list.
+fn hint_about_list(proxy: &Proxy, apps: &[App]) -> Option<String> {
+    let names: Vec<String> = listed(proxy, apps).map(|key| key.label()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "left: the Role and the Service of {} still name {}, as does the list in what you \
+             apply",
+            proxy.label(),
+            names.join(", ")
+        )
+    })
+}
+
+/// What a proxy is to the apps.
+enum Role {
+    /// It has no other app.
+    Whole,
+    /// It has others too.
+    Shared,
+    /// It has none of them, and may have had one until a moment ago.
+    Other,
+    /// Its list cannot be read, or not be edited, and why.
+    Unknown(String),
+    /// It never had one.
+    None,
+}
+
+/// The place of a kind in the order of deletion. The list of a proxy goes with its pods.
+fn place(plural: &str) -> usize {
+    let place = KINDS.iter().position(|(known, ..)| *known == plural);
+    place.unwrap_or(KINDS.len())
+}
+
+fn delete_command(found: &Found) -> String {
+    let namespace = found.namespace.as_ref();
+    let namespace = namespace.map_or_else(String::new, |it| format!(" -n {it}"));
+    format!("kubectl delete{namespace} {} {}", found.plural, found.name)
+}
+
+/// A text of an object; empty if it is none.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn line(subject: &str, why: &Fault) -> String {

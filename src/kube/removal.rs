@@ -90,6 +90,18 @@ impl Inspector {
         self.patch(&paths::scale(&path), &patch)
     }
 
+    /// Sets the text of a key of the ConfigMap at `path`, if it is still at `version`.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn set_data(&self, path: &str, key: &str, text: &str, version: &str) -> Result<(), Fault> {
+        let body = json!({
+            "metadata": { "resourceVersion": version },
+            "data": { key: text },
+        });
+        self.patch(path, &Patch::merge(&body))
+    }
+
     /// Removes the traces from the scale target.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ const LINES: [(&str, &[&str]); 22] = [
     ("zpa check --idle-tt", &["--idle-ttl"]),
     ("zpa check --apps li", &[FILE]),
     ("zpa check --apps=li", &[FILE]),
-    ("zpa explain P", &["PERMISSION", "PORT", "PROBE", "PROXY"]),
+    ("zpa explain PRO", &["PROBE", "PROXY"]),
     ("zpa explain --idle-tt", &[]),
     ("zpa completion f", &["fish"]),
     ("zpa help uni", &["uninstall"]),

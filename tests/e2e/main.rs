@@ -31,6 +31,7 @@ mod source_files;
 mod status;
 mod targets;
 mod uninstall;
+mod uninstall_several;
 mod wake;
 mod walkthroughs;
 mod watched_by_name;

@@ -16,7 +16,7 @@ const KINDS: [Resource; 6] = [
     Resource::ServiceAccounts,
 ];
 
-fn zpa_command(sandbox: &Sandbox, args: &[&str]) -> Output {
+pub(crate) fn zpa_command(sandbox: &Sandbox, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zpa"))
         .env_clear()
         .envs(sandbox.env())
@@ -25,7 +25,7 @@ fn zpa_command(sandbox: &Sandbox, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
@@ -79,10 +79,10 @@ fn one_command_wakes_the_app_and_leaves_no_trace() {
     assert_eq!(dry.status.code(), Some(0), "{dry:?}");
     let text = printed(&dry);
     for line in [
-        "would wake the app: scale it to 1",
+        "would wake default/myapp: scale it to 1",
         "would delete the Deployment myapp-zpa",
         "would delete the ServiceAccount myapp-zpa",
-        "would remove the conditions and annotations of zpa from the app",
+        "would remove the conditions and annotations of zpa from default/myapp",
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }

@@ -2,28 +2,31 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
+use super::apps::{App, Key};
+use super::list;
+use super::proxies::{Proxy, Serves};
+use super::{LABEL, NAME};
 use crate::commands::wake::remembered;
 use crate::kube::removal::Traces;
-
-/// The label of everything that `zpa manifests` and `manifests/base` make.
-pub const LABEL: &str = "app.kubernetes.io/name";
-
-/// and its value.
-pub const NAME: &str = "zero-pod-autoscaler";
 
 /// What is there.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The scale target.
-    pub target: Value,
-    /// The app's Service, if there is one.
-    pub service: Option<Value>,
-    /// The objects of the proxies before this app, with the paths of each.
+    pub apps: Vec<App>,
+    /// Whether the apps are all of those that proxies find by their Services.
+    pub are_all_found: bool,
+    /// The objects of the proxies that have no other app.
     pub objects: Vec<Found>,
+    /// The pods of those proxies.
+    pub pods: Vec<Pods>,
     /// The proxies that have other apps too.
-    pub shared: Vec<String>,
+    pub shared: Vec<Proxy>,
+    /// Those that may have had an app until a moment ago.
+    pub others: Vec<Proxy>,
+    /// What somebody has to do by hand before it can be done.
+    pub notes: Vec<String>,
+    /// What is left to whoever has applied it.
+    pub hints: Vec<String>,
 }
 
 /// An object of a proxy.
@@ -32,148 +35,207 @@ pub struct Found {
     /// The plural of its kind.
     pub plural: &'static str,
     pub kind: &'static str,
+    /// Its namespace, if it is in one.
+    pub namespace: Option<String>,
     pub name: String,
     pub path: String,
 }
 
-/// What is done.
+/// The pods of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    Wake {
-        replicas: u32,
-    },
-    Delete(Found),
-    /// Wait until the pods with these names in their label have ended.
-    AwaitPods,
-    ForgetService(Traces),
-    ForgetTarget,
+pub struct Pods {
+    pub namespace: String,
+    /// Their label selector.
+    pub selector: String,
 }
 
-/// What is to be done, in that order.
+/// What is done.
+#[derive(Clone, Debug)]
+pub enum Step<'a> {
+    /// Scale an app up, if it is at zero.
+    Wake {
+        app: &'a App,
+        replicas: u32,
+    },
+    /// The same once no proxy is there that could have put it to sleep.
+    SeeAwake {
+        app: &'a App,
+        replicas: u32,
+    },
+    /// Take apps out of the list of a proxy.
+    EditList {
+        proxy: &'a Proxy,
+        apps: Vec<Key>,
+    },
+    ForgetService {
+        app: &'a App,
+    },
+    Delete(&'a Found),
+    /// Wait until these pods have ended.
+    AwaitPods(&'a [Pods]),
+    /// Wait until the proxies have the apps no more.
+    AwaitRelease {
+        proxies: Vec<&'a Proxy>,
+        apps: &'a [App],
+    },
+    ForgetTarget {
+        app: &'a App,
+    },
+}
+
+/// What is to be done, in that order: at each point an app is awake or has a proxy before it.
 ///
 /// # Errors
 /// Why nothing is done.
-pub fn plan(facts: &Facts, wake_replicas: u32, service_name: &str) -> Result<Vec<Step>, String> {
-    let is_ours = |it: &Value| it["metadata"]["labels"][LABEL] == NAME;
-    if facts.service.as_ref().is_some_and(is_ours) {
+pub fn plan(facts: &Facts) -> Result<Vec<Step<'_>>, String> {
+    if let Some(app) = facts.apps.iter().find(|app| leads_to_a_proxy(app)) {
         return Err(format!(
-            "the Service {service_name} leads to the proxy (--take-over): apply your own Service \
-             {service_name} again first\n"
+            "the Service {0} leads to the proxy (--take-over): apply your own Service {0} again \
+             first\n",
+            app.service_name
         ));
     }
-    let mut steps = Vec::new();
-    if facts.target["spec"]["replicas"] == 0 {
-        steps.push(Step::Wake {
-            replicas: remembered(&facts.target).unwrap_or(wake_replicas),
-        });
+    let wakes = facts.apps.iter().filter(|app| is_asleep(app));
+    let wakes = wakes.map(|app| Step::Wake {
+        replicas: replicas(app),
+        app,
+    });
+    let mut removal = removal(facts);
+    let mut end = end(facts, !removal.is_empty());
+    if facts.are_all_found && facts.shared.is_empty() {
+        // Last, so that a second run finds the apps that a first one has left.
+        end.extend(forget_services(facts));
+        removal.retain(|step| !matches!(step, Step::ForgetService { .. }));
     }
-    let traces = facts.service.as_ref().map(Traces::of);
-    steps.extend(traces.filter(|it| !it.is_empty()).map(Step::ForgetService));
-    steps.extend(facts.objects.iter().cloned().map(Step::Delete));
-    if facts.objects.iter().any(|it| it.plural == "deployments") {
-        steps.push(Step::AwaitPods);
-    }
-    // A proxy that is deleted may renew its lease until it has ended.
-    if !steps.is_empty() || !Traces::of(&facts.target).is_empty() {
-        steps.push(Step::ForgetTarget);
-    }
-    Ok(steps)
+    Ok(wakes.chain(removal).chain(end).collect())
 }
 
-impl fmt::Display for Step {
+/// What is done once no proxy has the apps. One may have put an app to sleep until it had ended,
+/// or renewed its lease.
+fn end(facts: &Facts, is_removed: bool) -> Vec<Step<'_>> {
+    let there = facts.apps.iter().filter(|app| !app.target.is_null());
+    let touched = there.filter(|app| is_removed || is_asleep(app) || is_marked(app));
+    let touched: Vec<&App> = touched.collect();
+    let awake = touched.iter().filter(|_| is_removed);
+    let awake = awake.map(|app| Step::SeeAwake {
+        replicas: replicas(app),
+        app,
+    });
+    let forget = touched.iter().map(|app| Step::ForgetTarget { app });
+    awake.chain(forget).collect()
+}
+
+/// What takes the proxies away from before the apps.
+fn removal(facts: &Facts) -> Vec<Step<'_>> {
+    let mut steps: Vec<Step<'_>> = forget_services(facts).collect();
+    let edits = facts.shared.iter().filter_map(|proxy| {
+        let apps: Vec<Key> = listed(proxy, &facts.apps).collect();
+        (!apps.is_empty()).then_some(Step::EditList { proxy, apps })
+    });
+    steps.extend(edits);
+    steps.extend(facts.objects.iter().map(Step::Delete));
+    if !facts.pods.is_empty() {
+        steps.push(Step::AwaitPods(&facts.pods));
+    }
+    let is_left = facts.objects.is_empty() && facts.apps.iter().any(is_marked);
+    let others = facts.others.iter().filter(|_| is_left);
+    let proxies: Vec<&Proxy> = facts.shared.iter().chain(others).collect();
+    if !proxies.is_empty() {
+        let apps = &facts.apps[..];
+        steps.push(Step::AwaitRelease { proxies, apps });
+    }
+    steps
+}
+
+/// Those of the apps that are in the list of a proxy.
+pub fn listed(proxy: &Proxy, apps: &[App]) -> impl Iterator<Item = Key> {
+    let list = match &proxy.serves {
+        Serves::List(list) => &list.apps[..],
+        _ => &[],
+    };
+    let is_meant = |key: &&Key| apps.iter().any(|app| app.key == **key);
+    list.iter().filter(is_meant).cloned()
+}
+
+fn forget_services(facts: &Facts) -> impl Iterator<Item = Step<'_>> {
+    let apps = facts
+        .apps
+        .iter()
+        .filter(|app| !app.service_traces().is_empty());
+    apps.map(|app| Step::ForgetService { app })
+}
+
+fn leads_to_a_proxy(app: &App) -> bool {
+    let service = app.service.as_ref();
+    service.is_some_and(|it| it["metadata"]["labels"][LABEL] == NAME)
+}
+
+/// The replicas that a wake sets.
+fn replicas(app: &App) -> u32 {
+    remembered(&app.target).unwrap_or(app.wake_replicas)
+}
+
+/// Whether a proxy has left something on the scale target.
+fn is_marked(app: &App) -> bool {
+    !Traces::of(&app.target).is_empty()
+}
+
+fn is_asleep(app: &App) -> bool {
+    app.target["spec"]["replicas"] == 0
+}
+
+/// The list of a proxy without these apps.
+pub fn shortened(proxy: &Proxy, apps: &[Key]) -> Option<String> {
+    let Serves::List(list) = &proxy.serves else {
+        return None;
+    };
+    let places = list.apps.iter().enumerate();
+    let places = places.filter(|(_, key)| apps.contains(key));
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    Some(list::without(&list.text, &places))
+}
+
+impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Wake { replicas } => write!(f, "wake the app: scale it to {replicas}"),
-            Step::Delete(Found { kind, name, .. }) => write!(f, "delete the {kind} {name}"),
-            Step::AwaitPods => f.write_str("wait until the pods of the proxies have ended"),
-            Step::ForgetService(traces) => {
+            Step::Wake { app, replicas } => {
+                write!(f, "wake {}: scale it to {replicas}", app.key.label())
+            }
+            Step::SeeAwake { app, .. } => {
+                write!(f, "see that {} is awake, or wake it again", app.key.label())
+            }
+            Step::EditList { proxy, apps } => {
+                let names: Vec<String> = apps.iter().map(Key::label).collect();
+                let map = match &proxy.serves {
+                    Serves::List(list) => &list.source.config_map,
+                    _ => "",
+                };
+                write!(f, "take {} out of the ConfigMap {map}", names.join(", "))
+            }
+            Step::ForgetService { app } => {
+                let traces = app.service_traces();
                 let names: Vec<&str> = traces.names().collect();
-                write!(f, "remove from the Service: {}", names.join(", "))
+                write!(
+                    f,
+                    "remove from the Service {}: {}",
+                    app.service_name,
+                    names.join(", ")
+                )
             }
-            Step::ForgetTarget => {
-                f.write_str("remove the conditions and annotations of zpa from the app")
+            Step::Delete(Found { kind, name, .. }) => write!(f, "delete the {kind} {name}"),
+            Step::AwaitPods(_) => f.write_str("wait until the pods of the proxies have ended"),
+            Step::AwaitRelease { proxies, .. } => {
+                let names: Vec<String> = proxies.iter().map(|proxy| proxy.label()).collect();
+                write!(f, "wait until {} has let go", names.join(" and "))
             }
+            Step::ForgetTarget { app } => write!(
+                f,
+                "remove the conditions and annotations of zpa from {}",
+                app.key.label()
+            ),
         }
     }
-}
-
-/// A text of an object; empty if it is none.
-pub fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn found(plural: &'static str, kind: &'static str) -> Found {
-        Found {
-            plural,
-            kind,
-            name: "my-app-zpa".to_owned(),
-            path: String::new(),
-        }
-    }
-
-    fn asleep() -> Value {
-        json!({
-            "metadata": { "resourceVersion": "7", "annotations": {} },
-            "spec": { "replicas": 0 },
-            "status": { "conditions": [
-                { "type": "zero-pod-autoscaler/PreviousReplicas", "message": "3" },
-            ] },
-        })
-    }
-
-    fn lines(facts: &Facts) -> Vec<String> {
-        let steps = plan(facts, 2, "my-app").unwrap();
-        steps.iter().map(Step::to_string).collect()
-    }
-
-    #[test]
-    fn the_app_is_woken_first_and_its_traces_are_removed_once_nobody_can_write_them() {
-        let facts = Facts {
-            target: asleep(),
-            service: Some(json!({ "metadata": {
-                "annotations": { "zero-pod-autoscaler/listen": ":8080" } } })),
-            objects: vec![found("deployments", "Deployment"), found("roles", "Role")],
-            shared: Vec::new(),
-        };
-        assert_eq!(
-            lines(&facts),
-            [
-                "wake the app: scale it to 3",
-                "remove from the Service: zero-pod-autoscaler/listen",
-                "delete the Deployment my-app-zpa",
-                "delete the Role my-app-zpa",
-                "wait until the pods of the proxies have ended",
-                "remove the conditions and annotations of zpa from the app",
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_is_not_removed_and_a_service_that_leads_to_the_proxy_ends_it() {
-        let mut target = asleep();
-        target["status"] = json!({});
-        let woken = Facts {
-            target: target.clone(),
-            ..Facts::default()
-        };
-        assert_eq!(lines(&woken)[0], "wake the app: scale it to 2");
-        target["spec"]["replicas"] = 1.into();
-        let clean = Facts {
-            target,
-            ..Facts::default()
-        };
-        assert_eq!(lines(&clean), [] as [&str; 0]);
-        let taken_over = Facts {
-            service: Some(json!({ "metadata": { "labels": { LABEL: NAME } } })),
-            ..clean
-        };
-        let why = plan(&taken_over, 1, "my-app").unwrap_err();
-        assert!(why.contains("apply your own Service my-app again"), "{why}");
-    }
-}
+mod tests;

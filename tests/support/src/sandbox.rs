@@ -44,6 +44,7 @@ mod json_patch;
 mod objects;
 mod pages;
 mod patch;
+mod pod_proxy;
 mod pods;
 mod programs;
 mod review;

@@ -14,6 +14,7 @@ use super::http::{Reply, Request};
 use super::objects::{bookmark, event};
 use super::pages;
 use super::patch;
+use super::pod_proxy;
 use super::review;
 use super::selector::Selector;
 use super::store::{Resource, Store, TooOld, text};
@@ -111,6 +112,7 @@ fn answer_permitted(
         ("delete", None) => delete(store, resource, target),
         (_, Some("scale")) if !resource.is_scalable() => no_such_page(),
         ("get", Some("scale")) => scale(store, resource, target),
+        ("get", Some("proxy")) => pod_proxy::answer(store, target, request),
         ("get", _) => found(store, resource, target, Value::clone),
         ("patch", _) => patch::answer(store, resource, target, subresource, request),
         _ => no_such_page(),

@@ -185,6 +185,11 @@ impl Sandbox {
         self.change_store(|store| store.create(resource, object));
     }
 
+    /// Deletes an object as `kubectl delete` does.
+    pub fn delete(&self, resource: Resource, name: &str) {
+        self.change_store(|store| store.delete(resource, name));
+    }
+
     /// Changes the Service of an app, as `kubectl edit` does.
     pub fn edit_service(&self, name: &str, edit: impl FnOnce(&mut serde_json::Value)) {
         self.change_store(|store| store.update(Resource::Services, name, edit));
