@@ -27,7 +27,7 @@
 {{- fail (printf "settings.%s is of one app: it goes into the app's own entry or annotations" $flag) -}}
 {{- end -}}
 {{- end -}}
-{{- if .Values.takeOver.selector }}{{ fail "takeOver is of one app" }}{{ end -}}
+{{- if .Values.takeOver.service }}{{ fail "takeOver is of one app" }}{{ end -}}
 {{- end -}}
 {{- if and (get $settings "namespace") (ne $mode "discovery") -}}
 {{- fail "settings.namespace goes with settings.discover; the namespace is that of the release (helm --namespace)" -}}
@@ -54,13 +54,15 @@
 {{/* The name of all objects. */}}
 {{- define "zpa.name" -}}
 {{- $mode := include "zpa.mode" . -}}
-{{- if .Values.name -}}
-{{- .Values.name -}}
-{{- else if eq $mode "app" -}}
-{{- (include "zpa.target" .Values.settings | fromJson).name | replace "." "-" | printf "%s-zpa" -}}
-{{- else -}}
-{{- eq $mode "list" | ternary "apps-zpa" "fleet-zpa" -}}
+{{- $name := eq $mode "list" | ternary "apps-zpa" "fleet-zpa" -}}
+{{- if eq $mode "app" -}}
+{{- $name = (include "zpa.target" .Values.settings | fromJson).name | replace "." "-" | printf "%s-zpa" -}}
 {{- end -}}
+{{- $name = .Values.name | default $name -}}
+{{- if gt (len $name) 63 -}}
+{{- fail (printf "%s is longer than the 63 characters of a Service's name: set name" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "zpa.serviceAccount" -}}
@@ -140,7 +142,9 @@ have a line each. */}}
 {{- define "zpa.clientPorts" -}}
 {{- $mode := include "zpa.mode" . -}}
 {{- $ports := list -}}
-{{- if eq $mode "app" -}}
+{{- if .Values.takeOver.service -}}
+{{- $ports = include "zpa.takenPorts" . | fromJsonArray -}}
+{{- else if eq $mode "app" -}}
 {{- $listeners := include "zpa.listeners" (get .Values.settings "listen" | default ":8080") | fromJsonArray -}}
 {{- range $listener := $listeners -}}
 {{- $number := int $listener.number -}}
@@ -176,11 +180,11 @@ have a line each. */}}
 
 {{/* The name of the Service that clients connect to, and of that whose pods are dialled. */}}
 {{- define "zpa.clientService" -}}
-{{- .Values.takeOver.selector | empty | ternary (include "zpa.name" .) (include "zpa.serviceOf" .Values.settings) -}}
+{{- .Values.takeOver.service | empty | ternary (include "zpa.name" .) (include "zpa.serviceOf" .Values.settings) -}}
 {{- end -}}
 {{- define "zpa.dialledService" -}}
 {{- $service := include "zpa.serviceOf" .Values.settings -}}
-{{- .Values.takeOver.selector | empty | ternary $service (printf "%s-pods" $service) -}}
+{{- .Values.takeOver.service | empty | ternary $service (printf "%s-pods" $service) -}}
 {{- end -}}
 
 {{/* MiB: the least power of two with room for all connections, 16 KiB each beside 24 MiB. */}}
@@ -209,6 +213,7 @@ have a line each. */}}
 {{- $settings := deepCopy .Values.settings -}}
 {{- if eq $mode "app" -}}
 {{- $_ := set $settings "service" (include "zpa.dialledService" .) -}}
+{{- if .Values.takeOver.service }}{{ $_ := set $settings "listen" (include "zpa.takenListen" .) }}{{ end -}}
 {{- else if eq $mode "list" -}}
 {{- $_ := set $settings "apps" "/etc/zpa/apps.json" -}}
 {{- end -}}

@@ -2,6 +2,7 @@
 //! for several apps, and refuses values that mean nothing.
 
 mod same;
+mod take_over;
 mod values;
 
 use std::fs;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::rendering::{find, read, root, run_tool, text};
 use super::schema::judge;
+use take_over::{service, taken_over};
 
 pub(super) const CHART: &str = "manifests/chart";
 
@@ -63,7 +65,7 @@ pub(super) fn matrix() -> Vec<Value> {
         app(json!({})),
         app(json!({ "openshift": true, "replicas": 1, "name": "front" })),
         app(beside()),
-        app(taken_over()),
+        app(taken_over(&service())),
         app(json!({ "settings": {
             "listen": "80=http,5432=postgres", "fail-fast": true,
             "max-connections": 1_000_000, "keep-awake": ["08:00-18:00 Mon"],
@@ -91,10 +93,6 @@ fn app(mut values: Value) -> Value {
     values
 }
 
-fn taken_over() -> Value {
-    json!({ "takeOver": { "selector": { "app": "my-app" }, "port": 5432 } })
-}
-
 fn beside() -> Value {
     let labels = json!({ "release": "prometheus" });
     json!({
@@ -102,7 +100,7 @@ fn beside() -> Value {
         "podMonitor": { "enabled": true, "labels": labels },
         "prometheusRule": { "enabled": true, "labels": labels },
         "dashboard": { "enabled": true },
-        "tcpRoute": { "gateway": "edge", "namespace": "gateways", "sectionName": "pg" },
+        "tcpRoute": { "gateway": "edge", "namespace": "gateways", "sectionNames": ["pg"] },
     })
 }
 
@@ -163,7 +161,7 @@ fn list_of_kinds() -> Value {
             { "deployment": "mail", "listen": "2525=smtp,9000=metrics", "single-proxy": true },
         ],
         "networkPolicy": { "enabled": true },
-        "tcpRoute": { "gateway": "edge" },
+        "tcpRoute": { "gateway": "edge", "sectionNames": ["a", "b", "c", "d"] },
     })
 }
 
@@ -233,6 +231,13 @@ fn each_app_of_a_list_has_the_permissions_that_it_needs_and_a_port() {
         ports,
         ["db:5432", "shop:443", "mail-2525:2525", "mail-9000:9000"]
     );
+    let route = &find(&objects, "TCPRoute", "apps-zpa-mail-9000")["spec"];
+    assert_eq!(
+        route["parentRefs"],
+        json!([{ "name": "edge", "sectionName": "d" }])
+    );
+    let backend = json!([{ "name": "apps-zpa", "port": 9000 }]);
+    assert_eq!(route["rules"], json!([{ "backendRefs": backend }]));
     let deployment = find(&objects, "Deployment", "apps-zpa");
     let sysctls = &deployment["spec"]["template"]["spec"]["securityContext"]["sysctls"];
     assert_eq!(sysctls[0]["value"], "0", "a port below 1024");
@@ -355,61 +360,48 @@ fn before_the_release_is_uninstalled_a_job_wakes_what_sleeps_as_the_proxy_might(
     assert!(!yaml.contains("kind: Job"), "{yaml}");
 }
 
+/// What helm says after an install.
+fn notes(values: &Value) -> Option<String> {
+    let args = [
+        "install",
+        "release",
+        CHART,
+        "--dry-run=client",
+        "--values=-",
+    ];
+    let printed = helm(&args, values)?.unwrap_or_else(|why| panic!("{values}: {why}"));
+    let (_, notes) = printed.split_once("\nNOTES:\n").unwrap();
+    Some(notes.to_owned())
+}
+
 #[test]
 fn the_notes_say_what_comes_next() {
-    let notes = |values: &Value| {
-        let args = [
-            "install",
-            "release",
-            CHART,
-            "--dry-run=client",
-            "--values=-",
-        ];
-        let printed = helm(&args, values)?.unwrap_or_else(|why| panic!("{values}: {why}"));
-        let (_, notes) = printed.split_once("\nNOTES:\n").unwrap();
-        Some(notes.to_owned())
-    };
-    let mut values = app(taken_over());
-    values["settings"]["idle-ttl"] = json!("20m");
-    values["settings"]["admin-listen"] = json!(":9000");
-    let Some(taken_over) = notes(&values) else {
+    let settings = json!({ "idle-ttl": "20m", "admin-listen": ":9000" });
+    let Some(printed) = notes(&app(json!({ "settings": settings }))) else {
         return;
     };
     for line in [
         "for 20m is put to sleep",
-        "the Service my-app leads to the proxy now",
+        "They connect to my-app-zpa.default.svc:80 in place of the Service my-app.",
         "zpa check --namespace default --deployment my-app --wait 2m",
         "port-forward deployment/my-app-zpa 9000",
-        "apply your own Service my-app again",
         "helm uninstall -n default release",
         "zpa uninstall --namespace default --deployment my-app",
     ] {
-        assert!(taken_over.contains(line), "{line}\n{taken_over}");
+        assert!(printed.contains(line), "{line}\n{printed}");
     }
     let all: Vec<String> = matrix().iter().filter_map(notes).collect();
-    assert!(all[0].contains("They connect to my-app-zpa.default.svc:80 in place of"));
     assert!(all[11].contains("zpa check --namespace NAMESPACE --discover"));
     for notes in all {
         assert!(
             !notes.contains("<no value>") && !notes.contains("%!"),
             "{notes}"
         );
-        let long = notes.lines().find(|line| line.chars().count() > 110);
+        let long = notes
+            .lines()
+            .find(|line| !line.starts_with("     ") && line.len() > 110);
         assert_eq!(long, None);
     }
-}
-
-/// Helm deletes what it has installed, by its name: by then the Service has to be the app's own.
-#[test]
-fn the_service_of_a_name_that_was_taken_over_is_never_deleted_with_the_release() {
-    let Some(objects) = objects(&app(taken_over())) else {
-        return;
-    };
-    let kept = |name: &str| {
-        let annotations = &find(&objects, "Service", name)["metadata"]["annotations"];
-        annotations["helm.sh/resource-policy"] == "keep"
-    };
-    assert!(kept("my-app") && !kept("my-app-pods"));
 }
 
 #[test]

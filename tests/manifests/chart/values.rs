@@ -183,8 +183,13 @@ fn values_that_mean_nothing_are_refused_with_what_to_do() {
             "settings.namespace goes with settings.discover",
         ),
         (
-            json!({ "settings": { "deployment": "a" }, "takeOver": { "selector": { "app": "a" } } }),
-            "takeOver takes a port",
+            json!({ "settings": { "deployment": "a", "listen": "1=a,2=b" },
+                    "tcpRoute": { "gateway": "edge", "sectionNames": ["a"] } }),
+            "tcpRoute.sectionNames: has 1 for 2 ports",
+        ),
+        (
+            json!({ "settings": { "deployment": "a".repeat(60) } }),
+            "is longer than the 63 characters of a Service's name: set name",
         ),
         (
             json!({ "settings": { "deployment": "a", "idle-tll": "1h" } }),
