@@ -18,6 +18,7 @@ use super::hold_timeout_log::HoldTimeoutLog;
 use super::interface::{Api, Sockets};
 use super::journal::Journal;
 use super::lifecycle::Lifecycle;
+use super::list_request::ListRequest;
 pub use super::min_ready::MinReady;
 use super::min_ready::MinReadyWait;
 use super::own_addresses::OwnAddresses;
@@ -153,6 +154,7 @@ pub struct App<A> {
     exhausted: u64,
     forwarded: u64,
     watch_timeout: WatchTimeout,
+    list_request: ListRequest,
     windows: WindowClock,
     min_ready_wait: MinReadyWait,
     health: Health,
@@ -205,6 +207,7 @@ impl<A: Api> App<A> {
             exhausted: 0,
             forwarded: 0,
             watch_timeout: WatchTimeout::default(),
+            list_request: ListRequest::default(),
             windows,
             min_ready_wait,
             health: Health::default(),
@@ -307,6 +310,7 @@ impl<A: Api> App<A> {
             self.slow_wake_log.poll_timeout(),
             self.diagnosis_due(),
             self.watch_timeout.poll_timeout(),
+            self.list_request.poll_timeout(),
             self.windows.poll_timeout(),
             self.lifecycle.poll_timeout(self.config.hold_timeout),
         ]
@@ -446,6 +450,10 @@ impl<A: Api> App<A> {
         self.policy.handle_timeout(now);
         self.execute_commands(process);
         self.relist_if_stale(process);
+        let awaits_list = self.ports.iter().any(|port| port.pods.awaits_list());
+        if self.list_request.update(awaits_list, now) {
+            self.api.relist();
+        }
         self.probe_starting_pods(process);
         self.set_gate(process);
         self.log_hold_timeouts(process);
@@ -517,6 +525,7 @@ impl<A: Api> App<A> {
                 Command::ScaleAboveZero => {
                     if self.set_awake(now) {
                         self.api.relist();
+                        self.list_request.begin(now);
                     }
                     self.backends_until = Some(now);
                 }

@@ -39,6 +39,7 @@ pub mod interface;
 pub mod journal;
 mod lifecycle;
 mod list_file;
+mod list_request;
 mod listeners;
 mod messages;
 mod min_ready;

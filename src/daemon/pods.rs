@@ -99,6 +99,12 @@ impl Pods {
         is_new && !self.quarantined.is_empty()
     }
 
+    /// Whether the list is awaited with which the quarantine of pods that stay ready can end.
+    pub fn awaits_list(&self) -> bool {
+        let is_listed = self.listed_awake.is_some();
+        self.awake_since.is_some() && !is_listed && !self.quarantined.is_empty()
+    }
+
     /// The pods that may be dialled: the ready ones, or else those that have accepted.
     pub fn dialable(&self, now: Time) -> impl Iterator<Item = &Pod> {
         let has_ready = self.has_ready(now);

@@ -577,3 +577,24 @@ fn pods_that_start_are_tried_while_connections_wait_and_no_longer_once_one_accep
     assert_eq!(probed(&rig.take_calls()), [nothing]);
     assert_eq!(rig.proxy.app(SHOP).unwrap().backends(), 1);
 }
+
+/// Another app of the namespace may have used up what is allowed of such requests.
+#[test]
+fn a_list_after_a_wake_is_asked_for_until_it_has_come() {
+    let mut rig = Rig::new();
+    rig.count(SHOP, 1);
+    rig.turn(&[(SHOP, pods(0))], 1);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(0, "2")), 1);
+    rig.reply(SHOP, Outcome::Scale(Scale::of(1, "3")), 1);
+    let relists = |rig: &Rig| {
+        let calls = rig.take_calls();
+        calls.iter().filter(|call| call.1 == "relist").count()
+    };
+    assert_eq!(relists(&rig), 1);
+    rig.turn(&[], 2);
+    rig.turn(&[], 4);
+    assert_eq!(relists(&rig), 2);
+    rig.turn(&[(SHOP, pods(0))], 5);
+    rig.turn(&[], 60);
+    assert_eq!(relists(&rig), 0);
+}
