@@ -47,6 +47,18 @@ fn is_installed(program: &str) -> bool {
     found
 }
 
+/// Asserts that promtool has nothing to say against files in `directory`.
+fn expect_promtool(directory: &Path, arguments: &[&str]) {
+    let output = Command::new("promtool")
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(output.status.success(), "{arguments:?}: {printed}");
+}
+
 #[test]
 fn each_alert_fires_on_what_it_is_for_and_ends_and_never_beside_a_healthy_proxy() {
     if std::env::var_os("ZPA_SLOW").is_none() {
@@ -60,8 +72,12 @@ fn each_alert_fires_on_what_it_is_for_and_ends_and_never_beside_a_healthy_proxy(
     let ill = PROVOCATIONS.iter();
     let ill = ill.filter_map(|it| Some((it, it.start(&files.0)?)));
     let ill: Vec<(&Provocation, Scene)> = ill.collect();
-    let scenes = healthy.iter().chain(ill.iter().map(|(_, scene)| scene));
-    let targets = scenes.map(Scene::target).chain([STRANGER.target()]);
+    let well = HEALTHY.iter().zip(&healthy);
+    let well = well.map(|(it, scene)| scene.target(it.pod, "zpa"));
+    let others = ill
+        .iter()
+        .map(|(it, scene)| scene.target(it.pod, it.container));
+    let targets = well.chain(others).chain([STRANGER.target()]);
     let prometheus = Prometheus::start(&files.0, &rules.divided(), targets.collect());
 
     let fired = provoke(&Watch::new(&prometheus), &healthy, &ill);
@@ -85,7 +101,7 @@ fn each_alert_fires_on_what_it_is_for_and_ends_and_never_beside_a_healthy_proxy(
 fn expect_labels_and_texts(it: &Provocation, fired: &Fired, rules: &Rules) {
     let own = it.labels.iter().copied();
     let severity = rules.severity(it.alert);
-    for (name, value) in own.chain([("pod", it.pod), ("severity", severity)]) {
+    for (name, value) in own.chain([("namespace", it.pod), ("severity", severity)]) {
         assert_eq!(
             fired.labels.get(name).map(String::as_str),
             Some(value),
@@ -128,7 +144,7 @@ fn expect_never(prometheus: &Prometheus, ill: &[(&Provocation, Scene)]) {
     let firing = prometheus.query("count_over_time(ALERTS{alertstate=\"firing\"}[1h])");
     let firing = firing.as_array().unwrap().iter().map(|it| {
         let label = |name: &str| it["metric"][name].as_str().unwrap().to_owned();
-        (label("pod"), label("alertname"))
+        (label("namespace"), label("alertname"))
     });
     let firing: BTreeSet<(String, String)> = firing.collect();
     assert!(firing.len() > 5, "what fires is recorded");

@@ -26,6 +26,10 @@ pub struct Provocation {
     pub labels: &'static [(&'static str, &'static str)],
     /// What must not fire there beside it.
     pub never: &'static [&'static str],
+    /// The container as the labels of the target name it.
+    pub container: &'static str,
+    /// Whether it answers scrapes meanwhile.
+    pub answers: bool,
     /// Whether it takes a network of its own, which only root can make.
     own_network: bool,
     cluster: fn(&Path) -> Cluster,
@@ -176,6 +180,8 @@ const USUAL: Provocation = Provocation {
     after: 0,
     labels: &[APP],
     never: &[],
+    container: "zpa",
+    answers: true,
     own_network: false,
     cluster: |_| one_app(app(1), &[]),
     provoke: |_, awaited| awaited.fires(),
@@ -187,12 +193,27 @@ pub const PROVOCATIONS: &[Provocation] = &[
         pod: "stopped",
         after: 2,
         labels: &[],
-        provoke: |scene, awaited| {
-            scene.zpa.signal("STOP");
-            let fired = awaited.fires();
-            scene.zpa.signal("CONT");
-            fired
-        },
+        answers: false,
+        provoke: is_stopped,
+        ..USUAL
+    },
+    Provocation {
+        alert: "ZpaDown",
+        pod: "stopped-elsewhere",
+        after: 2,
+        labels: &[],
+        container: "proxy",
+        answers: false,
+        provoke: is_stopped,
+        ..USUAL
+    },
+    Provocation {
+        alert: "ZpaGone",
+        pod: "gone",
+        after: 2,
+        labels: &[("job", "zpa")],
+        answers: false,
+        provoke: is_stopped,
         ..USUAL
     },
     Provocation {
@@ -300,6 +321,7 @@ pub const PROVOCATIONS: &[Provocation] = &[
                 thread::sleep(Duration::from_millis(50));
             })
         },
+        ..USUAL
     },
     Provocation {
         alert: "ZpaCannotDial",
@@ -432,6 +454,13 @@ pub const PROVOCATIONS: &[Provocation] = &[
         ..USUAL
     },
 ];
+
+fn is_stopped(scene: &Scene, awaited: &Awaited<'_>) -> Fired {
+    scene.zpa.signal("STOP");
+    let fired = awaited.fires();
+    scene.zpa.signal("CONT");
+    fired
+}
 
 fn api_is_down(scene: &Scene, awaited: &Awaited<'_>) -> Fired {
     scene.sandbox.api_down();

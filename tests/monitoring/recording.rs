@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::expect_promtool;
 use crate::prometheus::Prometheus;
 use crate::provocations::Provocation;
 use crate::rules::{Labels, Rules, metrics_in};
@@ -80,7 +80,7 @@ impl Recording {
     ) -> Recording {
         let named = metrics_in(rules.expr(it.alert));
         let mut series = prometheus.recorded(it.pod);
-        let scrapes = scrapes(&series, named.contains("up"));
+        let scrapes = scrapes(&series, !it.answers);
         series.retain(|it| named.contains(it.name()));
         let onset = onset(it, fired, rules, prometheus, &scrapes);
         let end = scrapes.partition_point(|&at| at as f64 <= fired.seen * 1000.0);
@@ -163,7 +163,7 @@ fn onset(
         let found = found.as_array().unwrap().iter();
         found
             .into_iter()
-            .any(|found| found["metric"]["pod"] == it.pod)
+            .any(|found| found["metric"]["namespace"] == it.pod)
     };
     let mut onset = scrapes.partition_point(|&at| at as f64 <= fired.active * 1000.0);
     while onset > 0 && is_true(scrapes[onset - 1]) {
@@ -228,15 +228,5 @@ pub fn expect_promtool_agrees(
     });
     fs::write(directory.join("true-rules.yaml"), rules.0.to_string()).unwrap();
     fs::write(directory.join("tests.yaml"), file.to_string()).unwrap();
-    let output = Command::new("promtool")
-        .args(["test", "rules", "tests.yaml"])
-        .current_dir(directory)
-        .output()
-        .unwrap();
-    let printed = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&printed)
-    );
+    expect_promtool(directory, &["test", "rules", "tests.yaml"]);
 }

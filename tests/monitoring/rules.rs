@@ -3,18 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
 use zpa::metrics;
 
 use crate::provocations::PROVOCATIONS;
-use crate::{Scratch, is_installed, root};
+use crate::{Scratch, expect_promtool, is_installed, root};
 
 const ALERTS: &str = "manifests/components/monitoring/alerts.yaml";
 
 /// Labels that Prometheus gives a series when it scrapes a pod.
-const LABELS_OF_SCRAPES: [&str; 3] = ["container", "namespace", "pod"];
+const LABELS_OF_SCRAPES: [&str; 4] = ["container", "job", "namespace", "pod"];
 
 /// How much shorter each duration of a rule is where a test waits for it. The seconds that
 /// zpa counts, such as the age of what it knows, stay what they are.
@@ -181,14 +180,7 @@ fn promtool_takes_the_alerts() {
     }
     let files = Scratch::new("rules");
     fs::write(files.0.join("rules.yaml"), Rules::read().0.to_string()).unwrap();
-    let output = Command::new("promtool")
-        .args(["check", "rules", "rules.yaml"])
-        .current_dir(&files.0)
-        .output()
-        .unwrap();
-    let printed = [output.stdout, output.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed);
-    assert!(output.status.success(), "{printed}");
+    expect_promtool(&files.0, &["check", "rules", "rules.yaml"]);
 }
 
 #[test]

@@ -28,12 +28,9 @@ pub struct Target {
 }
 
 impl Target {
+    /// Each pod is in a namespace of its own, of the same name.
     pub fn new(pod: &str, container: &str, address: SocketAddr) -> Target {
-        let labels = [
-            ("namespace", "shop"),
-            ("pod", pod),
-            ("container", container),
-        ];
+        let labels = [("namespace", pod), ("pod", pod), ("container", container)];
         Target {
             address,
             labels: labels
@@ -53,7 +50,8 @@ pub struct Scene {
     pub network: Option<Arc<Namespace>>,
     /// A file that the settings may name.
     file: PathBuf,
-    target: Target,
+    /// Where it is scraped.
+    address: SocketAddr,
 }
 
 impl Scene {
@@ -82,13 +80,13 @@ impl Scene {
             sandbox,
             network,
             file,
-            target: Target::new(pod, "zpa", address),
+            address,
         }
     }
 
     /// What Prometheus scrapes.
-    pub fn target(&self) -> Target {
-        self.target.clone()
+    pub fn target(&self, pod: &str, container: &str) -> Target {
+        Target::new(pod, container, self.address)
     }
 
     /// Does `work` where the proxy is.

@@ -55,7 +55,8 @@ impl<'a> Watch<'a> {
     /// The alert of a pod, if it is there now.
     fn alert(alerts: &[Value], pod: &str, alert: &str) -> Option<Value> {
         let mut alerts = alerts.iter();
-        let is_it = |it: &&Value| it["labels"]["pod"] == pod && it["labels"]["alertname"] == alert;
+        let is_it =
+            |it: &&Value| it["labels"]["namespace"] == pod && it["labels"]["alertname"] == alert;
         alerts.find(is_it).cloned()
     }
 
