@@ -3,14 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zpa::metrics::{Kind, Metric, TABLE};
 
 use crate::prometheus::Prometheus;
 use crate::recording::Series;
-use crate::{Scratch, is_installed, root};
+use crate::{Scratch, expect_promtool, is_installed, root};
 
 const DASHBOARD: &str = "manifests/components/monitoring/dashboard.json";
 
@@ -134,13 +133,50 @@ fn promtool_parses_every_query_of_the_dashboard() {
         rules += &format!("  - record: query:{at}\n    expr: {query}\n");
     }
     fs::write(files.0.join("rules.yaml"), rules).unwrap();
-    let checked = Command::new("promtool")
-        .args(["check", "rules", "rules.yaml"])
-        .current_dir(&files.0)
-        .output()
-        .unwrap();
-    let printed = String::from_utf8_lossy(&checked.stderr);
-    assert!(checked.status.success(), "{printed}");
+    expect_promtool(&files.0, &["check", "rules", "rules.yaml"]);
+}
+
+/// A proxy that is replaced after ten minutes, each having seen the app asleep all the time.
+#[test]
+fn what_sleep_saves_is_not_less_where_a_proxy_was_replaced() {
+    if !is_installed("promtool") {
+        return;
+    }
+    let input = |name: &str, pod: &str, values: &str| {
+        let series = format!("{name}{{app=\"shop/web\", pod=\"{pod}\"}}");
+        json!({ "series": series, "values": values })
+    };
+    let counters = [
+        "zpa_saved_replica_seconds_total",
+        "zpa_asleep_seconds_total",
+    ];
+    let input = counters.iter().flat_map(|name| {
+        let old = input(name, "old", "0+60x10 stale");
+        [old, input(name, "new", "_x10 0+60x10")]
+    });
+    let dashboard = dashboard();
+    let about = |title: &str, wanted: f64| {
+        let query = query_of(&dashboard, title)
+            .replace("$__rate_interval", "4m")
+            .replace("$__range_s", "1200")
+            .replace("$__range", "20m")
+            .replace("$app", ".*");
+        json!({
+            "expr": format!("abs(({query}) / {wanted} - 1) < bool 0.1"),
+            "eval_time": "20m",
+            "exp_samples": [{ "labels": "{}", "value": 1 }],
+        })
+    };
+    let tests = json!({
+        "tests": [{
+            "interval": "1m",
+            "input_series": input.collect::<Value>(),
+            "promql_expr_test": [about("Replica-hours saved", 1.0 / 3.0), about("Time asleep", 1.0)],
+        }],
+    });
+    let files = Scratch::new("replaced");
+    fs::write(files.0.join("tests.yaml"), tests.to_string()).unwrap();
+    expect_promtool(&files.0, &["test", "rules", "tests.yaml"]);
 }
 
 /// Asserts that over a run in which everything happens every query of the dashboard has
