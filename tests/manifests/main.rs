@@ -291,7 +291,40 @@ fn the_monitoring_of_an_overlay_is_of_its_own_pods() {
     let port = &monitor["podMetricsEndpoints"][0]["port"];
     let ports = pods["spec"]["containers"][0]["ports"].as_array().unwrap();
     assert!(ports.iter().any(|found| found["name"] == *port));
-    find(&objects, "PrometheusRule", "my-app-zpa");
+    let dashboard = find(&objects, "ConfigMap", "my-app-zpa-dashboard");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let file = root().join("manifests/components/monitoring/dashboard.json");
+    assert_eq!(
+        text(&dashboard["data"]["zpa.json"]),
+        fs::read_to_string(file).unwrap()
+    );
+}
+
+/// By the patch that the component has as a comment.
+#[test]
+fn the_release_by_which_prometheus_selects_can_be_another_one() {
+    let component = root().join("manifests/components/monitoring/kustomization.yaml");
+    let text = fs::read_to_string(component).unwrap();
+    let (_, patch) = text.split_once("#   patches:\n").unwrap();
+    let lines = patch.lines().map_while(|line| line.strip_prefix("#   "));
+    let patch = lines.collect::<Vec<_>>().join("\n");
+    let copy = overlay_with(&["monitoring"]);
+    for (patches, release) in [
+        (String::new(), "prometheus"),
+        (patch, "kube-prometheus-stack"),
+    ] {
+        copy.edit(
+            "kustomization.yaml",
+            &[("\npatches:", &format!("\npatches:\n{patches}"))],
+        );
+        let Some(objects) = rendered(&copy.overlay()) else {
+            return;
+        };
+        for kind in ["PodMonitor", "PrometheusRule"] {
+            let labels = &find(&objects, kind, "my-app-zpa")["metadata"]["labels"];
+            assert_eq!(labels["release"], release, "{kind}");
+        }
+    }
 }
 
 #[test]
