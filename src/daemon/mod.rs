@@ -26,38 +26,45 @@
 //! pages         the content of the admin pages
 //! ```
 
-pub mod app;
-mod app_list;
-mod app_spec;
-mod diagnosis;
-mod discovery;
+// All apps of the process: their turns, and the end of the process.
 mod drain;
 mod engine_sockets;
-pub mod health;
-mod hold_timeout_log;
 pub mod interface;
-pub mod journal;
-mod lifecycle;
+pub mod proxy;
+mod start;
+
+// Which apps there are: one, those of a list, or those that are found by their Services.
+mod app_list;
+mod app_spec;
+mod discovery;
 mod list_file;
-mod list_request;
 mod listeners;
-mod messages;
+mod reconciler;
+mod source_files;
+mod watched_file;
+
+// One app: its ports, pods and addresses, and what they are waited for.
+pub mod app;
+mod list_request;
 mod min_ready;
 pub mod own_addresses;
-mod pages;
-mod pod_verdict;
 pub mod pods;
 mod port;
-pub mod proxy;
-mod reconciler;
 pub mod route;
-pub mod slow_wake;
-mod source_files;
-mod start;
 pub mod topology;
 mod watch_timeout;
-mod watched_file;
 mod window_clock;
+
+// What is said about it: readiness, the admin pages, log lines, events.
+mod diagnosis;
+pub mod health;
+mod hold_timeout_log;
+pub mod journal;
+mod lifecycle;
+mod messages;
+mod pages;
+mod pod_verdict;
+pub mod slow_wake;
 
 use std::fmt;
 use std::fs;

@@ -37,48 +37,59 @@
 //! A connection uses `mio` and file descriptors only through the traits in `sockets`,
 //! `stream` and `context`, so that tests run it between sockets in memory.
 
+// The loop: listeners, events, deadlines, and whose turn it is.
 mod accepting;
-mod ack_timeout;
 mod admin_connections;
-mod affinity;
 mod apps;
-mod balancer;
-mod buffers;
-mod by_name;
-mod by_source;
-mod close_reason;
-mod closing;
-mod connection;
-mod connector;
-mod context;
-mod counters;
-mod dial_log;
-mod dialing;
 mod events;
-mod half;
-mod half_state;
 mod ids;
-mod inspectors;
-mod limit_log;
 mod limits;
-mod lingering;
-mod listener;
-mod local_error;
-mod local_ports;
-mod log_limiter;
-mod memory;
 mod port;
 mod port_group;
 mod queue;
-mod readiness;
-mod relay;
 mod shares;
-mod sockets;
-mod statistics;
-mod stream;
 mod timers;
 mod token;
+
+// Apps that share a listener and are told apart by their TLS server names.
+mod by_name;
+mod by_source;
+mod inspectors;
+
+// One connection, from accept to close.
+mod ack_timeout;
+mod close_reason;
+mod closing;
+mod connection;
+mod context;
+mod dialing;
+mod half;
+mod half_state;
+mod lingering;
+mod readiness;
+mod relay;
 mod transition;
+
+// The backends: which of them is dialled, and how.
+mod affinity;
+mod balancer;
+mod connector;
+mod local_error;
+mod local_ports;
+
+// Sockets, and the memory of what passes through them.
+mod buffers;
+mod listener;
+mod memory;
+mod sockets;
+mod stream;
+
+// What is counted and logged.
+mod counters;
+mod dial_log;
+mod limit_log;
+mod log_limiter;
+mod statistics;
 
 use std::io::{self, ErrorKind};
 use std::mem;

@@ -73,60 +73,77 @@ use crate::cluster::PortRef;
 use crate::cluster::{Report, Request};
 use crate::workload::{Dialect, TargetRef};
 
-pub mod access;
-mod ancestor_replica;
-mod ancestors;
+// The threads that all apps share, and the part of one app.
 mod api_threads;
-mod breaker;
+mod namespaces;
+mod shared_reflectors;
+
+// The API server: its address, credentials, and calls by HTTP.
+pub mod access;
 mod client;
 mod credentials;
-mod discovery;
-mod endpoints;
-mod events;
 mod exec;
-mod executor;
-pub mod inspect;
 pub mod kubeconfig;
-mod lines;
-mod list;
-mod namespace_store;
-mod namespaces;
-mod objects;
-mod pages;
-mod patch;
-mod paths;
-mod permissions;
-mod pod_problem;
-mod pod_reader;
-mod reflector;
-mod relist;
-pub mod removal;
 mod reply;
 mod requests;
-mod resource;
-mod responses;
-mod rfc3339;
+mod token;
+mod transport;
+
+// Requests of the policy: in which order they are executed, and by what calls.
+mod ancestor_replica;
+mod ancestors;
+mod breaker;
+mod discovery;
+mod executor;
+mod patch;
+mod permissions;
 mod scale_target;
 mod scaled;
 mod scheduler;
-mod selected_service;
-mod service;
-mod service_reflector;
-mod shared_reflectors;
 mod target_client;
-mod target_reflector;
 mod target_status;
-mod target_store;
-#[cfg(test)]
-mod testing;
-mod text;
+
+// List and watch, of whatever kind.
+mod lines;
+mod list;
+mod pages;
+mod reflector;
+mod relist;
+mod responses;
 mod throttle;
-mod token;
-mod transport;
 mod watch_grant;
 mod watcher;
 mod watcher_io;
+
+// What is listed and watched: endpoints and their Services, scale targets, Services by label.
+mod endpoints;
+mod namespace_store;
+mod selected_service;
+mod service;
+mod service_reflector;
+mod target_reflector;
+mod target_store;
+
+// Threads that live only while they have work.
+mod events;
+mod pod_problem;
+mod pod_reader;
 mod webhook;
+
+// For the commands, which look at a cluster without running the proxy.
+pub mod inspect;
+pub mod removal;
+
+// The objects, paths and texts of the API.
+mod objects;
+mod paths;
+mod resource;
+mod rfc3339;
+mod text;
+
+// Helpers of the tests.
+#[cfg(test)]
+mod testing;
 
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};

@@ -517,3 +517,23 @@ fn no_comment_is_wider_than_the_code() {
     }
     assert!(wide.is_empty(), "{wide:#?}");
 }
+
+/// The first files that a reader opens: each has the list of what is beside it, by subject.
+#[test]
+fn the_files_of_the_large_modules_stand_under_headings() {
+    for module in ["daemon", "engine", "kube"] {
+        let text = fs::read_to_string(root().join(format!("src/{module}/mod.rs"))).unwrap();
+        let mut group: Vec<&str> = Vec::new();
+        for line in text.lines() {
+            let is_file = line.starts_with("mod ") || line.starts_with("pub mod ");
+            match line.is_empty() {
+                true => group.clear(),
+                false => group.push(line),
+            }
+            assert!(
+                !is_file || group[0].starts_with("// "),
+                "{module}: {line} stands under no heading"
+            );
+        }
+    }
+}
