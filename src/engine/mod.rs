@@ -51,7 +51,7 @@ mod shares;
 mod timers;
 mod token;
 
-// Apps that share a listener and are told apart by their TLS server names.
+// Apps that share a listener, of which the TLS server name of a client chooses one.
 mod by_name;
 mod by_source;
 mod inspectors;
