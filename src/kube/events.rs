@@ -12,7 +12,7 @@
 
 mod correlator;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -21,19 +21,22 @@ use log::{Level, debug};
 
 use self::correlator::{Correlator, Write};
 use super::client::Client;
+use super::job_queue::{JobQueue, Worker};
 use super::patch::{self, Patch};
 use super::paths;
 use super::reply::{Failure, Reply};
 use super::text::LogOnce;
 use crate::clock::{Clock, WallClock};
 use crate::cluster::{Event, ObjectReference, cut};
-use crate::supervisor;
 
 /// The most Events that wait to be written. What comes then is not written.
 const MAX_WAITING: usize = 64;
 
 /// The pauses before an Event is tried again that had no answer.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+
+/// How often is looked whether all is written before the process ends.
+const FLUSH_STEP: Duration = Duration::from_millis(2);
 
 /// The largest reply, in bytes.
 const CAP: u64 = 64 * 1024;
@@ -45,8 +48,8 @@ const MAX_INSTANCE_LEN: usize = 128;
 /// Creates Events. Its clones are the same.
 #[derive(Clone)]
 pub struct EventRecorder {
-    sender: Arc<Sender>,
-    state: Arc<Mutex<State>>,
+    queue: JobQueue<Sender>,
+    correlator: Arc<Mutex<Correlator>>,
     clock: Clock,
     wall_clock: WallClock,
 }
@@ -64,13 +67,6 @@ enum Verb {
     Patch,
 }
 
-struct State {
-    correlator: Correlator,
-    waiting: VecDeque<Write>,
-    /// Whether there is a thread that writes them.
-    has_thread: bool,
-}
-
 impl EventRecorder {
     pub(super) fn new(
         client: Client,
@@ -81,15 +77,11 @@ impl EventRecorder {
         let instance = patch::writer(instance);
         let instance = cut(&instance, MAX_INSTANCE_LEN);
         EventRecorder {
-            sender: Arc::new(Sender {
+            queue: JobQueue::new(Sender {
                 client,
                 logs: Mutex::default(),
             }),
-            state: Arc::new(Mutex::new(State {
-                correlator: Correlator::new(instance),
-                waiting: VecDeque::new(),
-                has_thread: false,
-            })),
+            correlator: Arc::new(Mutex::new(Correlator::new(instance))),
             clock,
             wall_clock,
         }
@@ -101,61 +93,56 @@ impl EventRecorder {
     /// Never blocks.
     pub fn record(&self, regarding: ObjectReference, event: Event) -> bool {
         let (now, unix) = ((self.clock)(), (self.wall_clock)());
-        let mut state = lock(&self.state);
+        let mut correlator = lock(&self.correlator);
         // The caller of a shared Event records it again if it was not written: so it must not be
         // counted before there is room.
-        if event.is_shared && state.waiting.len() >= MAX_WAITING {
+        if event.is_shared && self.queue.waiting() >= MAX_WAITING {
             return false;
         }
-        let Some(write) = state.correlator.record(regarding, event, now, unix) else {
+        let Some(write) = correlator.record(regarding, event, now, unix) else {
             debug!("no Event is written, because there were so many");
             return false;
         };
-        // The later one has the whole count.
-        state.waiting.retain(|it| it.name != write.name);
-        if state.waiting.len() >= MAX_WAITING {
-            debug!("no Event is written, because so many wait");
-            return false;
-        }
-        state.waiting.push_back(write);
-        if !std::mem::replace(&mut state.has_thread, true) {
-            drop(state);
-            return self.start_thread();
-        }
-        true
-    }
-
-    /// Returns whether it was started.
-    fn start_thread(&self) -> bool {
-        let (sender, state) = (self.sender.clone(), self.state.clone());
-        let thread = thread::Builder::new().name("zpa-events".to_owned());
-        let started = thread.spawn(move || {
-            while let Some(write) = next(&state, &sender.client) {
-                // A panic is logged where it happens.
-                let _ = supervisor::catch_panic(|| sender.send(&write));
+        let added = self.queue.change(|waiting| {
+            // The later one has the whole count.
+            waiting.retain(|it| it.name != write.name);
+            let has_room = waiting.len() < MAX_WAITING;
+            if has_room {
+                waiting.push_back(write);
             }
+            has_room
         });
-        if let Err(why) = started {
-            debug!("no thread can be started to create Events: {why}");
-            let mut state = lock(&self.state);
-            state.waiting.clear();
-            state.has_thread = false;
-            return false;
+        match added {
+            Ok(true) => return true,
+            Ok(false) => debug!("no Event is written, because so many wait"),
+            Err(why) => debug!("no thread can be started to create Events: {why}"),
         }
-        true
+        false
     }
 }
 
-/// The next one; if there is none, the thread that asks is one no more, and its connection is
-/// closed before another thread may begin.
-fn next(state: &Mutex<State>, client: &Client) -> Option<Write> {
-    let mut state = lock(state);
-    let next = state.waiting.pop_front();
-    state.has_thread = next.is_some();
-    if next.is_none() {
-        client.cancel();
+impl EventRecorder {
+    /// Waits until what was recorded is written, for so long at most: the process is about to end.
+    pub fn flush(&self, limit: Duration) {
+        let until = (self.clock)() + limit;
+        while self.queue.has_thread() && (self.clock)() < until {
+            thread::sleep(FLUSH_STEP);
+        }
     }
-    next
+}
+
+impl Worker for Sender {
+    type Job = Write;
+
+    const THREAD: &'static str = "zpa-events";
+
+    fn execute(&self, write: Write) {
+        self.send(&write);
+    }
+
+    fn rest(&self) {
+        self.client.cancel();
+    }
 }
 
 impl Sender {

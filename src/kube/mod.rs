@@ -126,6 +126,7 @@ mod target_store;
 
 // Threads that live only while they have work.
 mod events;
+mod job_queue;
 mod pod_problem;
 mod pod_reader;
 mod webhook;

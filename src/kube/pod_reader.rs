@@ -4,21 +4,21 @@
 //! The permission is optional, and nothing waits for the answer: a thread of its own, `zpa-pods`,
 //! reads them on a connection of its own, and lives only while there is something to read.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use log::{Level, debug};
 
 use super::client::Client;
+use super::job_queue::{JobQueue, Worker};
 use super::paths;
 use super::pod_problem::{self, Diagnosis};
 use super::scheduler::AppKey;
 use super::text::LogOnce;
 use crate::clock::{Clock, Time};
 use crate::cluster::{PodProblem, PodsRead, Report};
-use crate::supervisor;
 
 /// The largest reply, in bytes: a few pods.
 const CAP: u64 = 4 * 1024 * 1024;
@@ -32,21 +32,18 @@ const REFUSED_FOR: Duration = Duration::from_secs(300);
 
 /// Reads pods. Its clones are the same.
 #[derive(Clone)]
-pub(super) struct PodReader {
-    shared: Arc<Shared>,
-    clock: Clock,
-}
+pub(super) struct PodReader(JobQueue<Reader>);
 
-struct Shared {
+/// What the thread needs to read them.
+struct Reader {
     client: Client,
-    state: Mutex<State>,
+    clock: Clock,
+    memory: Mutex<Memory>,
 }
 
+/// What is known of the permissions.
 #[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
-    /// Whether there is a thread that reads them.
-    has_thread: bool,
+struct Memory {
     /// Until when a resource of a namespace is not read.
     refused: BTreeMap<(&'static str, String), Time>,
     /// By namespace, since each has permissions of its own.
@@ -68,62 +65,61 @@ pub(super) struct Job {
 
 impl PodReader {
     pub(super) fn new(client: Client, clock: Clock) -> PodReader {
-        PodReader {
-            shared: Arc::new(Shared {
-                client,
-                state: Mutex::default(),
-            }),
+        PodReader(JobQueue::new(Reader {
+            client,
             clock,
-        }
+            memory: Mutex::default(),
+        }))
     }
 
     /// Has pods read, unless those of the app wait for that already, or may not be read.
     ///
     /// Never blocks.
     pub(super) fn read(&self, job: Job) {
-        let now = (self.clock)();
-        let mut state = lock(&self.shared.state);
-        let is_refused = state.is_refused(PODS, &job.namespace, now);
-        if is_refused || state.waiting.iter().any(|it| it.app == job.app) {
+        if self.0.worker().is_refused(PODS, &job.namespace) {
             return;
         }
-        state.waiting.push_back(job);
-        if !std::mem::replace(&mut state.has_thread, true) {
-            drop(state);
-            self.start_thread();
-        }
-    }
-
-    fn start_thread(&self) {
-        let reader = self.clone();
-        let thread = thread::Builder::new().name("zpa-pods".to_owned());
-        let started = thread.spawn(move || {
-            while let Some(job) = reader.shared.next() {
-                // A panic is logged where it happens.
-                let _ = supervisor::catch_panic(|| reader.execute(job));
-                thread::sleep(PAUSE);
+        let added = self.0.change(|waiting| {
+            let is_new = waiting.iter().all(|it: &Job| it.app != job.app);
+            if is_new {
+                waiting.push_back(job);
             }
+            is_new
         });
-        if let Err(why) = started {
+        if let Err(why) = added {
             debug!("no thread can be started to read pods: {why}");
-            let mut state = lock(&self.shared.state);
-            state.waiting.clear();
-            state.has_thread = false;
         }
     }
+}
+
+impl Worker for Reader {
+    type Job = Job;
+
+    const THREAD: &'static str = "zpa-pods";
 
     fn execute(&self, job: Job) {
+        self.read(job);
+        thread::sleep(PAUSE);
+    }
+
+    fn rest(&self) {
+        self.client.cancel();
+    }
+}
+
+impl Reader {
+    fn read(&self, job: Job) {
         // One before it may have been refused meanwhile.
-        if self.shared.is_refused(PODS, &job.namespace, (self.clock)()) {
+        if self.is_refused(PODS, &job.namespace) {
             return;
         }
         let path = paths::pods(&job.namespace, &job.selector);
-        let read = match self.shared.client.calls().list(&path, CAP) {
+        let read = match self.client.calls().list(&path, CAP) {
             Ok(reply) if reply.is_success() => {
-                let mut state = lock(&self.shared.state);
-                let log = state.logs.entry(job.namespace.clone()).or_default();
+                let mut memory = lock(&self.memory);
+                let log = memory.logs.entry(job.namespace.clone()).or_default();
                 log.clear(&format!("pods can be listed in {}", job.namespace));
-                drop(state);
+                drop(memory);
                 let Some(listed) = pod_problem::diagnose(&reply.body) else {
                     return debug!("pods cannot be listed: the reply is no list");
                 };
@@ -144,14 +140,14 @@ impl PodReader {
     }
 
     fn refused(&self, namespace: &str, why: &str) {
-        let mut state = lock(&self.shared.state);
+        let mut memory = lock(&self.memory);
         let until = (self.clock)() + REFUSED_FOR;
-        state.refused.insert((PODS, namespace.to_owned()), until);
+        memory.refused.insert((PODS, namespace.to_owned()), until);
         let text = format!(
             "pods may not be listed ({why}): why a wake takes long is said as far as the scale \
              target and the endpoints show it"
         );
-        let log = state.logs.entry(namespace.to_owned()).or_default();
+        let log = memory.logs.entry(namespace.to_owned()).or_default();
         log.raise(Level::Info, "refused", &text);
     }
 
@@ -162,49 +158,24 @@ impl PodReader {
             Diagnosis::Unexplained { pod, uid } => (pod, uid),
         };
         let path = paths::warnings(namespace, &uid);
-        if self.shared.is_refused(EVENTS, namespace, (self.clock)()) {
+        if self.is_refused(EVENTS, namespace) {
             return None;
         }
-        let reply = self.shared.client.calls().list(&path, CAP).ok()?;
+        let reply = self.client.calls().list(&path, CAP).ok()?;
         // This permission is optional too, and says less.
         if reply.status == 403 {
-            self.shared
-                .refuse(EVENTS, namespace, (self.clock)() + REFUSED_FOR);
+            let until = (self.clock)() + REFUSED_FOR;
+            let refused = (EVENTS, namespace.to_owned());
+            lock(&self.memory).refused.insert(refused, until);
         }
         let body = reply.is_success().then_some(&reply.body)?;
         pod_problem::warning(body, &pod, &uid)
     }
-}
 
-impl State {
-    fn is_refused(&self, resource: &'static str, namespace: &str, now: Time) -> bool {
-        let until = self.refused.get(&(resource, namespace.to_owned()));
-        until.is_some_and(|&until| now < until)
-    }
-}
-
-impl Shared {
-    fn is_refused(&self, resource: &'static str, namespace: &str, now: Time) -> bool {
-        lock(&self.state).is_refused(resource, namespace, now)
-    }
-
-    fn refuse(&self, resource: &'static str, namespace: &str, until: Time) {
-        let mut state = lock(&self.state);
-        state
-            .refused
-            .insert((resource, namespace.to_owned()), until);
-    }
-
-    /// The next one; if there is none, the thread that asks is one no more, and its connection is
-    /// closed before another thread may begin.
-    fn next(&self) -> Option<Job> {
-        let mut state = lock(&self.state);
-        let next = state.waiting.pop_front();
-        state.has_thread = next.is_some();
-        if next.is_none() {
-            self.client.cancel();
-        }
-        next
+    fn is_refused(&self, resource: &'static str, namespace: &str) -> bool {
+        let memory = lock(&self.memory);
+        let until = memory.refused.get(&(resource, namespace.to_owned()));
+        until.is_some_and(|&until| (self.clock)() < until)
     }
 }
 
@@ -214,13 +185,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::sync::{Arc, mpsc};
 
     use super::super::credentials::Credentials;
     use super::super::testing::{self, DEADLINE};
     use super::*;
 
     fn reader(
+        answer: impl Fn(&str) -> (u16, &'static str) + Send + Sync + 'static,
+    ) -> (PodReader, mpsc::Receiver<String>) {
+        reader_at(testing::clock, answer)
+    }
+
+    fn reader_at(
+        clock: Clock,
         answer: impl Fn(&str) -> (u16, &'static str) + Send + Sync + 'static,
     ) -> (PodReader, mpsc::Receiver<String>) {
         let (sender, asked) = mpsc::channel();
@@ -231,14 +210,32 @@ mod tests {
         });
         let credentials = Credentials::new(testing::access(address), testing::clock).unwrap();
         let client = Client::new(Arc::new(credentials), Arc::default());
-        (PodReader::new(client, testing::clock), asked)
+        (PodReader::new(client, clock), asked)
+    }
+
+    /// A reader whose server answers once the third is dropped.
+    fn gated_reader(
+        status: u16,
+        body: &'static str,
+    ) -> (PodReader, mpsc::Receiver<String>, mpsc::Sender<()>) {
+        let (go, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let (reader, asked) = reader(move |_| {
+            let _: Result<(), _> = lock(&gate).recv_timeout(DEADLINE);
+            (status, body)
+        });
+        (reader, asked, go)
     }
 
     fn read(reader: &PodReader, app: AppKey) -> mpsc::Receiver<Report> {
+        read_in(reader, app, "default")
+    }
+
+    fn read_in(reader: &PodReader, app: AppKey, namespace: &str) -> mpsc::Receiver<Report> {
         let (sender, reports) = mpsc::channel();
         reader.read(Job {
             app,
-            namespace: "default".to_owned(),
+            namespace: namespace.to_owned(),
             selector: "app=myapp".to_owned(),
             report: Box::new(move |report| sender.send(report).unwrap()),
         });
@@ -273,6 +270,73 @@ mod tests {
         );
     }
 
+    /// What is asked for when the pods are read, and who is refused.
+    fn asked_for(asked: &mpsc::Receiver<String>) -> Vec<&'static str> {
+        let is_events = |target: String| target.contains("/events");
+        let name = |is_events| if is_events { EVENTS } else { PODS };
+        asked.try_iter().map(is_events).map(name).collect()
+    }
+
+    #[test]
+    fn events_that_may_not_be_read_are_not_asked_for_again_for_five_minutes_in_that_namespace() {
+        static LATER: AtomicU64 = AtomicU64::new(0);
+        let clock = || testing::clock() + Duration::from_secs(LATER.load(SeqCst));
+        let (reader, asked) = reader_at(clock, |target| match target.contains("/pods") {
+            true => (200, r#"{"items":[{"metadata":{"name":"a","uid":"7"}}]}"#),
+            false => (403, r#"{"message":"no"}"#),
+        });
+        let next = |seconds, namespace| {
+            LATER.store(seconds, SeqCst);
+            let reports = read_in(&reader, 1, namespace);
+            let Report::PodsRead(read) = reports.recv_timeout(DEADLINE).unwrap() else {
+                panic!("what the pods show");
+            };
+            assert_eq!(read.problem, None);
+            asked_for(&asked)
+        };
+        assert_eq!(next(0, "a"), [PODS, EVENTS]);
+        assert_eq!(next(290, "a"), [PODS]);
+        assert_eq!(next(290, "b"), [PODS, EVENTS], "a permission of its own");
+        assert_eq!(next(400, "a"), [PODS, EVENTS]);
+    }
+
+    #[test]
+    fn pods_that_may_not_be_read_are_asked_for_again_after_five_minutes() {
+        static LATER: AtomicU64 = AtomicU64::new(0);
+        let clock = || testing::clock() + Duration::from_secs(LATER.load(SeqCst));
+        let (reader, asked) = reader_at(clock, |_| (403, r#"{"message":"no"}"#));
+        let next = |seconds| {
+            LATER.store(seconds, SeqCst);
+            let _ = read(&reader, 1).recv_timeout(DEADLINE);
+            asked_for(&asked).len()
+        };
+        assert_eq!([next(0), next(290), next(400)], [1, 0, 1]);
+    }
+
+    /// The second has waited behind the one that was refused.
+    #[test]
+    fn a_refusal_holds_for_those_who_wait_already() {
+        let (reader, asked, go) = gated_reader(403, r#"{"message":"no"}"#);
+        let (first, second) = (read(&reader, 1), read(&reader, 2));
+        drop(go);
+        assert!(first.recv_timeout(DEADLINE).is_ok());
+        assert!(second.recv_timeout(DEADLINE).is_err(), "it was dropped");
+        assert_eq!(asked.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn an_app_waits_for_its_pods_once() {
+        let (reader, asked, go) = gated_reader(200, r#"{"items":[]}"#);
+        let first = read(&reader, 1);
+        asked.recv_timeout(DEADLINE).unwrap();
+        let (second, third) = (read(&reader, 2), read(&reader, 2));
+        drop(go);
+        assert!(first.recv_timeout(DEADLINE).is_ok());
+        assert!(third.recv_timeout(DEADLINE).is_err(), "it was dropped");
+        assert!(second.recv_timeout(DEADLINE).is_ok());
+        assert_eq!(asked.try_iter().count(), 1);
+    }
+
     #[test]
     fn the_pods_of_many_apps_are_read_at_most_ten_times_in_a_second() {
         let (reader, asked) = reader(|_| (200, r#"{"items":[]}"#));
@@ -296,7 +360,7 @@ mod tests {
         assert_eq!(asked.try_iter().count(), 1);
         let (failing, _asked) = reader(|_| (500, ""));
         assert!(read(&failing, 1).recv().is_err(), "what is known stays");
-        while lock(&failing.shared.state).has_thread {
+        while failing.0.has_thread() {
             thread::yield_now();
         }
     }

@@ -105,7 +105,7 @@ fn an_object_that_changes_all_the_time_has_few_events_and_keeps_no_thread() {
         notes.push(asked.recv_timeout(DEADLINE).unwrap().body["note"].clone());
     }
     assert!(notes.len() < 30, "{notes:?}");
-    while lock(&recorder.state).has_thread {
+    while recorder.queue.has_thread() {
         thread::yield_now();
     }
 }
@@ -119,10 +119,10 @@ fn a_refusal_is_logged_once_for_each_verb_and_namespace_whatever_the_others_are_
             asked.recv_timeout(DEADLINE).unwrap();
         }
     }
-    while lock(&recorder.state).has_thread {
+    while recorder.queue.has_thread() {
         thread::yield_now();
     }
-    let mut logs = lock(&recorder.sender.logs);
+    let mut logs = lock(&recorder.queue.worker().logs);
     let mut level = |verb| {
         let log = logs.get_mut(&(verb, "default".to_owned())).unwrap();
         log.level(Level::Info, "refused")
