@@ -99,6 +99,9 @@ use crate::resolve::Resolver;
 use crate::settings::Settings;
 use crate::sys::{self, Signals};
 
+/// How long the end of the process waits for the Events about the connections that it has cut.
+const EVENTS_WITHIN: Duration = Duration::from_secs(1);
+
 /// The interval at which the addresses of the interfaces are read. A pod keeps its address,
 /// but the addresses of a machine change.
 const OWN_ADDRESSES_FOR: Duration = Duration::from_secs(60);
@@ -400,6 +403,9 @@ impl Daemon {
             }
             self.read_own_addresses(now);
             if let Some(exit) = self.proxy.turn(self.inbox.try_iter(), now) {
+                if exit == Exit::Reset {
+                    self.events.flush(EVENTS_WITHIN);
+                }
                 return Ok(exit);
             }
             self.update_list(now);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::history::{LastLease, LastScaled, LastWake, Replicas, Sleep, WakeDelay};
-use self::parts::{ByServerName, DiscoveryState, ListState, SourceFile, WebhookState};
+use self::parts::{ByServerName, DiscoveryState, DrainState, ListState, SourceFile, WebhookState};
 use super::AppThreads;
 use super::app::App;
 use super::app_list::AppList;
@@ -185,6 +185,7 @@ impl<'a> View<'a> {
             version: VERSION,
             ready: unready.is_empty(),
             not_ready_because: unready,
+            draining: DrainState::of(proxy.drain_state(), now),
             only: only.map(|app| app.state(&waits)),
             connections: Connections::of(counts, Some(about.connections)),
             api_server: ApiServer {
@@ -409,6 +410,7 @@ struct State<'a> {
     version: &'static str,
     ready: bool,
     not_ready_because: Vec<String>,
+    draining: Option<DrainState>,
     /// Of a process with one app, without a list.
     #[serde(flatten)]
     only: Option<AppState<'a>>,

@@ -10,11 +10,12 @@
 //! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use log::{info, warn};
 
 use super::app::{App, AppConfig, Process, Reconfigured};
-use super::drain::Drain;
+use super::drain::{self, Drain};
 pub use super::drain::{DrainConfig, Exit};
 use super::interface::{Api, Sockets};
 use super::messages::connections;
@@ -121,9 +122,7 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             return;
         }
         entry.app.set_draining();
-        entry.leaving = Drain::Delay {
-            until: now + self.config.delay,
-        };
+        entry.leaving = self.config.begin(now);
         self.finish_turn(id, now);
     }
 
@@ -165,6 +164,16 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     /// Sets the addresses of this proxy itself.
     pub fn set_own_addresses(&mut self, own_addresses: OwnAddresses) {
         self.own_addresses = own_addresses;
+    }
+
+    /// The progress of its drain.
+    pub fn drain_state(&self) -> Drain {
+        self.drain
+    }
+
+    /// The settings of the drain.
+    pub fn drain_config(&self) -> DrainConfig {
+        self.config
     }
 
     /// Whether it drains.
@@ -288,15 +297,20 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             return true;
         };
         let name = entry.app.config().name.clone();
-        if let Drain::Delay { until } = entry.leaving
-            && now >= until
-        {
-            entry.leaving = Drain::Finish {
-                until: now + self.config.timeout,
-            };
+        if entry.leaving.stop_accepting(self.config.timeout, now) {
             self.sockets.stop_accepting(id, now);
+            let open = connections(self.sockets.counts(id).open as u64);
+            let limit = duration::display(self.config.timeout);
+            info!("{name}: accepts no more; {open} may finish within {limit}");
         }
-        let Drain::Finish { until } = entry.leaving else {
+        let Some(entry) = self.apps.get_mut(&id) else {
+            return true;
+        };
+        if let Some(left) = entry.leaving.report(now) {
+            let open = connections(self.sockets.counts(id).open as u64);
+            info!("{name}: {open} still open, for {} at most", in_s(left));
+        }
+        let Drain::Finish { until, .. } = entry.leaving else {
             return false;
         };
         let open = self.sockets.counts(id).open;
@@ -351,11 +365,12 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         }
         let DrainConfig { delay, timeout } = self.config;
         info!(
-            "{signal}: accepting for another {}, then up to {} to finish",
+            "{signal}: accepting for another {}, then up to {} to finish; open now: {}",
             duration::display(delay),
-            duration::display(timeout)
+            duration::display(timeout),
+            self.describe_open(),
         );
-        self.drain = Drain::Delay { until: now + delay };
+        self.drain = self.config.begin(now);
         for entry in self.apps.values_mut() {
             entry.app.set_draining();
         }
@@ -363,25 +378,52 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
     }
 
     fn drain(&mut self, now: Time) -> Option<Exit> {
-        if let Drain::Delay { until } = self.drain
-            && now >= until
-        {
+        if self.drain.stop_accepting(self.config.timeout, now) {
             self.stop_accepting(now);
-            self.drain = Drain::Finish {
-                until: now + self.config.timeout,
-            };
+            if self.open() > 0 {
+                let limit = duration::display(self.config.timeout);
+                let open = self.describe_open();
+                info!("draining: accepting no more; waiting up to {limit} for {open}");
+            }
         }
-        let Drain::Finish { until } = self.drain else {
+        let Drain::Finish { since, until, .. } = self.drain else {
             return None;
         };
         if self.open() == 0 {
-            info!("drained: every connection has ended");
+            let took = in_s(now.since(since));
+            info!("drained: every connection has ended, {took} after the signal");
             return Some(Exit::Drained);
+        }
+        if let Some(left) = self.drain.report(now) {
+            let open = self.describe_open();
+            info!("draining: waiting {} more for {open}", in_s(left));
         }
         if now < until {
             return None;
         }
+        self.record_cut();
         Some(self.cut("the drain deadline has passed", now))
+    }
+
+    /// Has an Event recorded about each app whose connections are cut at the drain deadline.
+    fn record_cut(&mut self) {
+        let timeout = self.config.timeout;
+        for (&id, entry) in &mut self.apps {
+            let open = self.sockets.counts(id).open;
+            if open > 0 {
+                entry.app.record_cut(open, timeout);
+            }
+        }
+    }
+
+    /// What is open, in words.
+    fn describe_open(&self) -> String {
+        let apps = self.apps.iter().map(|(&id, entry)| {
+            let counts = self.sockets.counts(id);
+            let name = entry.app.config().name.as_str();
+            (name, counts.open, counts.waiting)
+        });
+        drain::describe_open(apps, self.sockets.inspected())
     }
 
     fn stop_accepting(&mut self, now: Time) {
@@ -397,7 +439,8 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
             info!("{why}: nothing is open");
             return Exit::Drained;
         }
-        warn!("{why}: {} cut", connections(open as u64));
+        let all = self.describe_open();
+        warn!("{why}: cutting {all}");
         for &id in self.apps.keys() {
             self.sockets.reset_all(id, now);
         }
@@ -408,6 +451,11 @@ impl<S: Sockets, A: Api> Proxy<S, A> {
         let open = self.apps.keys().map(|&id| self.sockets.counts(id).open);
         open.sum::<usize>() + self.sockets.inspected()
     }
+}
+
+/// In whole seconds.
+fn in_s(time: Duration) -> String {
+    duration::display(Duration::from_secs(time.as_secs()))
 }
 
 #[cfg(test)]

@@ -273,11 +273,20 @@ fn sigterm_lets_connections_finish_and_then_ends_well() {
     let mut client = zpa.connect();
     echo(&mut client, "before");
     zpa.signal("TERM");
-    zpa.expect_log("SIGTERM");
+    zpa.expect_log("open now: 1 connection: default/myapp 1");
+    zpa.expect_log("accepting no more; waiting up to 20s for 1 connection: default/myapp 1");
+    zpa.expect_status("the status says how far it is", |status| {
+        let draining = &status["draining"];
+        draining["accepting"] == false && draining["left_seconds"].as_f64() > Some(0.0)
+    });
+    assert!(zpa.get("/").1.contains("it accepts no more"));
     echo(&mut client, "during");
     drop(client);
     assert!(zpa.wait().success());
-    zpa.expect_log("drained");
+    zpa.expect_log("drained: every connection has ended, ");
+    let state = sandbox.state();
+    let mut events = state.store.list(sandbox::Resource::Events);
+    assert!(events.all(|event| event["reason"] != "DrainTimedOut"));
 }
 
 #[test]
@@ -302,6 +311,17 @@ fn at_the_drain_deadline_what_still_runs_is_reset() {
     zpa.signal("TERM");
     expect_reset(&mut client);
     assert_eq!(zpa.wait().code(), Some(1));
+    zpa.expect_log("the drain deadline has passed: cutting 1 connection: default/myapp 1");
+    let notes: Vec<String> = {
+        let state = sandbox.state();
+        let events = state.store.list(sandbox::Resource::Events);
+        let events = events.filter(|event| event["reason"] == "DrainTimedOut");
+        events.map(|event| event["note"].to_string()).collect()
+    };
+    assert!(
+        notes.len() == 1 && notes[0].contains("1 connection cut, "),
+        "{notes:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The notifications of others about an [`App`]: by the webhook, and as Events about its scale
 //! target, which `kubectl describe` shows. All of them are made here.
 
+use std::time::Duration;
+
 use super::super::interface::{Api, Sockets};
 use super::super::journal::State;
 use super::super::messages;
@@ -89,6 +91,23 @@ impl<A: Api> App<A> {
         }
         let note = format!("clients are let go, because the app cannot start ({why}): {facts}");
         let event = Event::new(EventType::Warning, "WakeFailed", "ScaleUp", &note);
+        self.api.record_event(event);
+    }
+
+    /// Has an Event recorded that says that connections are cut at the drain deadline.
+    pub(in super::super) fn record_cut(&mut self, open: usize, timeout: Duration) {
+        if self.policy.config().dry_run {
+            return;
+        }
+        let (open, timeout) = (
+            messages::connections(open as u64),
+            duration::display(timeout),
+        );
+        let note = format!(
+            "{open} cut, still open {timeout} after a proxy that ends has stopped accepting \
+             (--drain-timeout)"
+        );
+        let event = Event::new(EventType::Warning, "DrainTimedOut", "Drain", &note);
         self.api.record_event(event);
     }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::{AppView, View};
 use crate::admin::page::{App, Next, Page, Problem, Slot, State, Wake};
+use crate::clock::Time;
 use crate::cluster::Permission;
 use crate::daemon::discovery::Discovery;
+use crate::daemon::drain::Drain;
 use crate::daemon::journal::{self, SLOT};
 use crate::daemon::messages;
 use crate::daemon::slow_wake::REPORT_AFTER;
@@ -35,9 +37,9 @@ impl View<'_> {
     }
 
     fn process_problems(&self) -> Vec<Problem> {
-        let draining = self.proxy.is_draining().then(|| Problem {
+        let draining = self.draining().map(|text| Problem {
             is_severe: false,
-            text: "The proxy drains after a signal.".to_owned(),
+            text,
             code: None,
         });
         // A thread that serves all apps reports a panic to each.
@@ -53,6 +55,23 @@ impl View<'_> {
         });
         let problems = draining.into_iter().chain(panicked);
         problems.chain(self.source_problems()).collect()
+    }
+
+    /// How far the drain is, if a signal has come.
+    fn draining(&self) -> Option<String> {
+        let in_s = |until: Time| until.since(self.now).as_secs();
+        let timeout = self.proxy.drain_config().timeout.as_secs();
+        Some(match self.proxy.drain_state() {
+            Drain::NotBegun => return None,
+            Drain::Delay { until, .. } => format!(
+                "The proxy ends after a signal: it goes on accepting for {}s, and what is open then has {timeout}s to finish.",
+                in_s(until)
+            ),
+            Drain::Finish { until, .. } => format!(
+                "The proxy ends after a signal: it accepts no more, and what is still open in {}s is reset.",
+                in_s(until)
+            ),
+        })
     }
 
     /// The problems of what the apps are taken from: a list, or Services.

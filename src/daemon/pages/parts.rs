@@ -7,8 +7,38 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::discovery;
+use super::super::drain::Drain;
 use super::super::source_files::SourceFiles;
+use super::seconds;
+use crate::clock::Time;
 use crate::kube::Webhook;
+
+/// The drain after a signal.
+#[derive(Serialize)]
+pub(super) struct DrainState {
+    /// Whether connections are still accepted.
+    pub(super) accepting: bool,
+    /// Since the signal.
+    pub(super) for_seconds: f64,
+    /// Until no connections are accepted any more, or until those that are open are reset.
+    pub(super) left_seconds: f64,
+}
+
+impl DrainState {
+    /// `None` if no signal has come.
+    pub(super) fn of(drain: Drain, now: Time) -> Option<DrainState> {
+        let (accepting, since, until) = match drain {
+            Drain::NotBegun => return None,
+            Drain::Delay { since, until } => (true, since, until),
+            Drain::Finish { since, until, .. } => (false, since, until),
+        };
+        Some(DrainState {
+            accepting,
+            for_seconds: seconds(now.since(since)),
+            left_seconds: seconds(until.since(now)),
+        })
+    }
+}
 
 /// The list of apps.
 #[derive(Serialize)]
