@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 
+use super::items::{self, Skipped, WatchEvent};
 use super::objects::{
-    self, EndpointPort, EndpointSlice, List, ListMetadata, Metadata, SliceMetadata, TargetRef,
-    WatchEvent, is_tcp,
+    self, EndpointPort, EndpointSlice, ListMetadata, Metadata, SliceMetadata, TargetRef, is_tcp,
 };
 use super::watcher_io::{self, Applied};
 use crate::cluster::{AddressSource, Pod, TopologyHints};
@@ -79,7 +79,7 @@ pub(super) enum PortMissing {
     OtherPorts,
 }
 
-/// A TCP port of endpoints. Its number is absent where it means "all ports".
+/// A TCP port of endpoints. Its number is absent where it means "all ports", or is no port.
 #[derive(Clone, Debug)]
 struct Port {
     name: String,
@@ -232,9 +232,13 @@ fn tcp_ports(ports: Option<&[EndpointPort]>) -> Vec<Port> {
     let tcp = ports.filter(|port| is_tcp(port.protocol.as_deref()));
     tcp.map(|port| Port {
         name: port.name.clone().unwrap_or_default(),
-        number: port.port,
+        number: port.port.and_then(dialable),
     })
     .collect()
+}
+
+fn dialable(port: i64) -> Option<u16> {
+    u16::try_from(port).ok().filter(|port| *port != 0)
 }
 
 impl Endpoint {
@@ -264,6 +268,7 @@ pub(super) struct Store {
     /// Those of a list that is not complete yet.
     pub(super) incoming: BTreeMap<String, Object>,
     pub(super) appeared: bool,
+    skipped: Vec<Skipped>,
 }
 
 impl watcher_io::Store for Store {
@@ -287,6 +292,10 @@ impl watcher_io::Store for Store {
             AddressSource::Endpoints => self.apply_event::<objects::Endpoints>(line),
         }
     }
+
+    fn take_skipped(&mut self) -> Vec<Skipped> {
+        std::mem::take(&mut self.skipped)
+    }
 }
 
 impl Store {
@@ -297,6 +306,7 @@ impl Store {
             objects: BTreeMap::new(),
             incoming: BTreeMap::new(),
             appeared: false,
+            skipped: Vec::new(),
         }
     }
 
@@ -317,26 +327,33 @@ impl Store {
     }
 
     fn add_items<T: Source>(&mut self, body: &[u8]) -> Result<ListMetadata, serde_json::Error> {
-        let list: List<T> = serde_json::from_slice(body)?;
-        let items = list.items.into_iter().flatten().map(T::into_object);
-        let named = items.map(|item| (item.metadata.name.clone(), item));
-        self.incoming.extend(named);
-        Ok(list.metadata)
+        items::page(body, |item: Result<T, Skipped>| match item {
+            Ok(item) => {
+                let object = item.into_object();
+                self.incoming.insert(object.metadata.name.clone(), object);
+            }
+            Err(skipped) => self.skipped.push(skipped),
+        })
     }
 
     fn apply_event<T: Source>(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
-        let reached = match serde_json::from_slice::<WatchEvent<T>>(line)? {
+        let reached = match items::event::<T>(line)? {
             WatchEvent::Added(object) => {
                 self.appeared = true;
                 self.put(object.into_object())
             }
             WatchEvent::Modified(object) => self.put(object.into_object()),
-            WatchEvent::Deleted(object) => {
-                let metadata = object.into_object().metadata;
+            WatchEvent::Deleted(metadata) => {
                 self.objects.remove(&metadata.name);
                 metadata.resource_version
             }
-            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Skipped(skipped) => {
+                self.objects.remove(&skipped.metadata.name);
+                let version = skipped.metadata.resource_version.clone();
+                self.skipped.push(skipped);
+                version
+            }
+            WatchEvent::Bookmark(metadata) => metadata.resource_version,
             WatchEvent::Error(status) => return Ok(Applied::Failed(status)),
         };
         Ok(Applied::Reached(reached))

@@ -104,6 +104,7 @@ mod target_client;
 mod target_status;
 
 // List and watch, of whatever kind.
+mod items;
 mod lines;
 mod list;
 mod pages;

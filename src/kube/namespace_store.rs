@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::endpoints::{Source, Store};
+use super::items::{self, Skipped, WatchEvent};
 use super::namespaces::Namespaces;
-use super::objects::{self, EndpointSlice, List, ListMetadata, WatchEvent};
+use super::objects::{self, EndpointSlice, ListMetadata, Metadata};
 use super::watcher_io::{self, Applied};
 use crate::cluster::AddressSource;
 
@@ -22,6 +23,7 @@ pub(super) struct NamespaceStore {
     services: BTreeMap<String, String>,
     /// The Services of which something was stored or removed.
     changed: BTreeSet<String>,
+    skipped: Vec<Skipped>,
 }
 
 impl NamespaceStore {
@@ -33,6 +35,7 @@ impl NamespaceStore {
             stores: BTreeMap::new(),
             services: BTreeMap::new(),
             changed: BTreeSet::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -73,28 +76,32 @@ impl NamespaceStore {
     }
 
     fn add_items<T: Source>(&mut self, body: &[u8]) -> Result<ListMetadata, serde_json::Error> {
-        let list: List<T> = serde_json::from_slice(body)?;
-        for item in list.items.into_iter().flatten() {
-            let service = self.service_of(&item);
-            let store = service.and_then(|it| self.stores.get_mut(&it));
-            if let Some(store) = store {
-                let object = item.into_object();
-                store.incoming.insert(object.metadata.name.clone(), object);
-            }
+        items::page(body, |item: Result<T, Skipped>| match item {
+            Ok(item) => self.add_item(item),
+            Err(skipped) => self.skipped.push(skipped),
+        })
+    }
+
+    fn add_item<T: Source>(&mut self, item: T) {
+        let service = self.service_of(&item);
+        let store = service.and_then(|it| self.stores.get_mut(&it));
+        if let Some(store) = store {
+            let object = item.into_object();
+            store.incoming.insert(object.metadata.name.clone(), object);
         }
-        Ok(list.metadata)
     }
 
     fn apply_event<T: Source>(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
-        let reached = match serde_json::from_slice::<WatchEvent<T>>(line)? {
+        let reached = match items::event::<T>(line)? {
             WatchEvent::Added(item) => self.put(item, true),
             WatchEvent::Modified(item) => self.put(item, false),
-            WatchEvent::Deleted(item) => {
-                let metadata = item.into_object().metadata;
-                self.take_away(&self.namespaces.key(&metadata.namespace, &metadata.name));
-                metadata.resource_version
+            WatchEvent::Deleted(metadata) => self.delete(metadata),
+            WatchEvent::Skipped(skipped) => {
+                let version = self.delete(skipped.metadata.clone());
+                self.skipped.push(skipped);
+                version
             }
-            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Bookmark(metadata) => metadata.resource_version,
             WatchEvent::Error(status) => return Ok(Applied::Failed(status)),
         };
         Ok(Applied::Reached(reached))
@@ -126,6 +133,12 @@ impl NamespaceStore {
     /// The key of the Service whose endpoints an object has.
     fn service_of(&self, item: &impl Source) -> Option<String> {
         Some(self.namespaces.key(item.namespace(), item.service()?))
+    }
+
+    /// Removes an object; returns the version that the watch has reached.
+    fn delete(&mut self, metadata: Metadata) -> String {
+        self.take_away(&self.namespaces.key(&metadata.namespace, &metadata.name));
+        metadata.resource_version
     }
 
     fn take_away(&mut self, key: &str) {
@@ -170,6 +183,10 @@ impl watcher_io::Store for NamespaceStore {
             AddressSource::EndpointSlices => self.apply_event::<EndpointSlice>(line),
             AddressSource::Endpoints => self.apply_event::<objects::Endpoints>(line),
         }
+    }
+
+    fn take_skipped(&mut self) -> Vec<Skipped> {
+        std::mem::take(&mut self.skipped)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::text::printable;
 
 /// `metadata` of an object.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Metadata {
     pub(super) name: String,
@@ -50,23 +50,6 @@ pub(super) struct ListMetadata {
 pub(super) struct List<T> {
     pub(super) metadata: ListMetadata,
     pub(super) items: Option<Vec<T>>,
-}
-
-/// A line of a watch.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
-pub(super) enum WatchEvent<T> {
-    Added(T),
-    Modified(T),
-    Deleted(T),
-    Bookmark(Bookmark),
-    Error(Status),
-}
-
-/// The object of a BOOKMARK: the version that the watch has reached.
-#[derive(Debug, Deserialize)]
-pub(super) struct Bookmark {
-    pub(super) metadata: Metadata,
 }
 
 /// `discovery.k8s.io/v1` EndpointSlice.
@@ -141,12 +124,13 @@ pub(super) struct TargetRef {
 }
 
 /// A port of a slice or of a subset. A slice's port may be null, which means
-/// "all ports"; there is nothing to dial then.
+/// "all ports"; there is nothing to dial then. Nor is there with a number that is no port: the
+/// API server does not check that of a slice (`validatePorts` in `discovery/validation`).
 #[derive(Debug, Deserialize)]
 pub(super) struct EndpointPort {
     pub(super) name: Option<String>,
     pub(super) protocol: Option<String>,
-    pub(super) port: Option<u16>,
+    pub(super) port: Option<i64>,
 }
 
 /// `v1` Endpoints, deprecated since 1.33 and still there.
@@ -221,23 +205,4 @@ pub(super) struct ServicePort {
 /// Whether a port's `protocol`, where absent means TCP, is TCP.
 pub(super) fn is_tcp(protocol: Option<&str>) -> bool {
     protocol.is_none_or(|protocol| protocol == "TCP")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::recorded_body;
-    use super::*;
-
-    #[test]
-    fn an_error_event_carries_its_code() {
-        let line = recorded_body("20-slices-watch-too-old");
-        let event: WatchEvent<EndpointSlice> = serde_json::from_slice(&line).unwrap();
-        assert!(matches!(
-            event,
-            WatchEvent::Error(Status {
-                code: Some(410),
-                ..
-            })
-        ));
-    }
 }

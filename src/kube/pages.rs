@@ -10,10 +10,12 @@ use super::objects::ListMetadata;
 /// The first `limit`. 64 full EndpointSlices of a hundred endpoints, 40 KiB each, fit into
 /// [`PAGE_BODY`].
 const ITEMS: u32 = 64;
-/// The largest page, in bytes.
-pub(super) const PAGE_BODY: u64 = 4 * 1024 * 1024;
-/// The most requests for one list: 6.4 million endpoints in full slices of a hundred.
-const MAX_REQUESTS: u32 = 1000;
+/// The largest page, in bytes: any object that etcd takes fits into it. It stores 1.5 MiB at most
+/// (`--max-request-bytes`), and a character may become six in JSON (`<` is `\u003c`).
+pub(super) const PAGE_BODY: u64 = 16 * 1024 * 1024;
+/// The most requests for one list: one for each of five thousand objects where large ones are among
+/// them, or 32 million endpoints in full slices of a hundred.
+pub(super) const MAX_REQUESTS: u32 = 5000;
 /// The most times that a list begins again because its token has expired.
 const MAX_RESTARTS: u32 = 3;
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::objects::{List, ListMetadata, WatchEvent};
+use super::items::{self, Skipped, WatchEvent};
+use super::objects::{self, List, ListMetadata};
 use super::watcher_io::{self, Applied};
 use crate::workload::ANNOTATION_PREFIX;
 
@@ -88,6 +89,7 @@ pub(super) struct SelectedServices {
     incoming: BTreeMap<Key, Arc<SelectedService>>,
     /// Whether anything that is read of a Service has changed.
     has_changed: bool,
+    skipped: Vec<Skipped>,
 }
 
 impl SelectedServices {
@@ -111,11 +113,19 @@ impl SelectedServices {
         version
     }
 
-    fn remove(&mut self, object: Object) -> String {
-        let version = object.metadata.resource_version.clone();
-        let (key, _) = keyed(object);
+    /// A Service of a list cannot be parsed. It stays as it was, so that its app is not given up.
+    fn keep(&mut self, skipped: Skipped) {
+        let metadata = skipped.metadata.clone();
+        let key = (metadata.namespace, metadata.name);
+        let known = self.services.get(&key).cloned();
+        self.incoming.extend(known.map(|service| (key, service)));
+        self.skipped.push(skipped);
+    }
+
+    fn remove(&mut self, metadata: objects::Metadata) -> String {
+        let key = (metadata.namespace, metadata.name);
         self.has_changed |= self.services.remove(&key).is_some();
-        version
+        metadata.resource_version
     }
 }
 
@@ -130,10 +140,10 @@ impl watcher_io::Store for SelectedServices {
         if is_first {
             self.incoming.clear();
         }
-        let list: List<Object> = serde_json::from_slice(body)?;
-        let items = list.items.into_iter().flatten();
-        self.incoming.extend(items.map(keyed));
-        Ok(list.metadata)
+        items::page(body, |item: Result<Object, Skipped>| match item {
+            Ok(item) => self.incoming.extend([keyed(item)]),
+            Err(skipped) => self.keep(skipped),
+        })
     }
 
     fn replace(&mut self) {
@@ -145,13 +155,22 @@ impl watcher_io::Store for SelectedServices {
     /// A Service whose labels are taken away is DELETED to a watch that selects by them
     /// (recording 63).
     fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
-        let reached = match serde_json::from_slice::<WatchEvent<Object>>(line)? {
+        let reached = match items::event::<Object>(line)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => self.put(object),
-            WatchEvent::Deleted(object) => self.remove(object),
-            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Deleted(metadata) => self.remove(metadata),
+            WatchEvent::Skipped(skipped) => {
+                let version = skipped.metadata.resource_version.clone();
+                self.skipped.push(skipped);
+                version
+            }
+            WatchEvent::Bookmark(metadata) => metadata.resource_version,
             WatchEvent::Error(status) => return Ok(Applied::Failed(status)),
         };
         Ok(Applied::Reached(reached))
+    }
+
+    fn take_skipped(&mut self) -> Vec<Skipped> {
+        std::mem::take(&mut self.skipped)
     }
 }
 

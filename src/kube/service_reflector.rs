@@ -182,6 +182,9 @@ impl ReflectorCore for ServiceReflector {
             self.begin();
         }
         let outcome = self.watcher.handle(event, &mut self.services, now);
+        for why in self.watcher.take_warnings() {
+            self.log(Level::Warn, &format!("are not all read: {why}"));
+        }
         self.handle_outcome(outcome, now);
         ReflectorAction::from_watcher(self.watcher.action(None, now), &self.path)
     }

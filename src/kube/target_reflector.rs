@@ -201,6 +201,13 @@ impl<L: Locate> TargetReflector<L> {
         }
     }
 
+    fn log_skipped(&mut self) {
+        for why in self.watcher.take_warnings() {
+            let text = format!("of {}, {why}", self.subject);
+            self.outputs.push(Output::Log(Level::Warn, text));
+        }
+    }
+
     fn opened(&mut self) {
         let was_refused = self.grant.granted();
         let granted = self.permissions.granted(Permission::WatchTarget);
@@ -278,6 +285,7 @@ impl<L: Locate> ReflectorCore for TargetReflector<L> {
             event => {
                 let outcome = self.watcher.handle(event, &mut self.store, now);
                 self.handle_outcome(outcome, now);
+                self.log_skipped();
             }
         }
         self.action(now)

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::items::{self, Skipped, WatchEvent};
 use super::namespaces::Namespaces;
-use super::objects::{List, ListMetadata, Metadata, WatchEvent};
+use super::objects::{ListMetadata, Metadata};
 use super::scaled::scale_of;
 use super::target_status::target_status_of;
 use super::watcher_io::{self, Applied};
@@ -23,6 +24,17 @@ pub(super) struct Change {
     pub(super) key: String,
     pub(super) observation: Observation,
     pub(super) status: Option<TargetStatus>,
+}
+
+impl Change {
+    /// The object has changed, or is gone: it is to be read.
+    fn unknown(key: &str) -> Self {
+        Change {
+            key: key.to_owned(),
+            observation: Observation::Changed,
+            status: None,
+        }
+    }
 }
 
 /// An object, whatever it looks like: what is not needed of a custom kind may hold
@@ -68,6 +80,7 @@ pub(super) struct Store {
     /// The versions and states of a list that is not complete yet.
     incoming: BTreeMap<String, (String, Change)>,
     changes: Vec<Change>,
+    skipped: Vec<Skipped>,
 }
 
 impl Store {
@@ -117,7 +130,7 @@ impl Store {
 
     fn put(&mut self, object: Object) -> String {
         let version = object.metadata.resource_version.clone();
-        let key = self.key(&object);
+        let key = self.key(&object.metadata);
         if self.is_wanted(&key) {
             self.versions.insert(key.clone(), version.clone());
             self.changes.push(object.change(key, &self.kind));
@@ -125,8 +138,17 @@ impl Store {
         version
     }
 
-    fn key(&self, Object { metadata, .. }: &Object) -> String {
+    fn key(&self, metadata: &Metadata) -> String {
         self.namespaces.key(&metadata.namespace, &metadata.name)
+    }
+
+    /// Adds an item of a list, if it is wanted.
+    fn add_item(&mut self, metadata: &Metadata, change: impl FnOnce(String) -> Change) {
+        let key = self.key(metadata);
+        if self.is_wanted(&key) {
+            let version = metadata.resource_version.clone();
+            self.incoming.insert(key.clone(), (version, change(key)));
+        }
     }
 
     fn remove(&mut self, key: &str) {
@@ -134,11 +156,7 @@ impl Store {
             return;
         }
         self.versions.remove(key);
-        self.changes.push(Change {
-            key: key.to_owned(),
-            observation: Observation::Changed,
-            status: None,
-        });
+        self.changes.push(Change::unknown(key));
     }
 }
 
@@ -147,16 +165,16 @@ impl watcher_io::Store for Store {
         if is_first {
             self.incoming.clear();
         }
-        let list: List<Object> = serde_json::from_slice(body)?;
-        for item in list.items.into_iter().flatten() {
-            let key = self.key(&item);
-            if self.is_wanted(&key) {
-                let version = item.metadata.resource_version.clone();
-                let change = item.change(key.clone(), &self.kind);
-                self.incoming.insert(key, (version, change));
+        items::page(body, |item: Result<Object, Skipped>| match item {
+            Ok(item) => {
+                let kind = self.kind.clone();
+                self.add_item(&item.metadata.clone(), |key| item.change(key, &kind));
             }
-        }
-        Ok(list.metadata)
+            Err(skipped) => {
+                self.add_item(&skipped.metadata, |key| Change::unknown(&key));
+                self.skipped.push(skipped);
+            }
+        })
     }
 
     fn replace(&mut self) {
@@ -174,16 +192,26 @@ impl watcher_io::Store for Store {
     }
 
     fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error> {
-        let reached = match serde_json::from_slice::<WatchEvent<Object>>(line)? {
+        let reached = match items::event::<Object>(line)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => self.put(object),
-            WatchEvent::Deleted(object) => {
-                self.remove(&self.key(&object));
-                object.metadata.resource_version
+            WatchEvent::Deleted(metadata) => {
+                self.remove(&self.key(&metadata));
+                metadata.resource_version
             }
-            WatchEvent::Bookmark(bookmark) => bookmark.metadata.resource_version,
+            WatchEvent::Skipped(skipped) => {
+                self.remove(&self.key(&skipped.metadata));
+                let version = skipped.metadata.resource_version.clone();
+                self.skipped.push(skipped);
+                version
+            }
+            WatchEvent::Bookmark(metadata) => metadata.resource_version,
             WatchEvent::Error(status) => return Ok(Applied::Failed(status)),
         };
         Ok(Applied::Reached(reached))
+    }
+
+    fn take_skipped(&mut self) -> Vec<Skipped> {
+        std::mem::take(&mut self.skipped)
     }
 }
 

@@ -15,20 +15,19 @@
 //!
 //! After a watch that the server has ended, the next one begins at the version that it has
 //! reached. After any other end there is a list: 410 as a status or as an ERROR event, a
-//! broken stream, a line that is no event, and a request to list again.
+//! broken stream, a line that is no event, and a request to list again. A line whose object cannot
+//! be parsed is one too: the object is skipped, as in a list.
 
 use std::time::Duration;
 
-use super::lines::{Lines, TooLong};
+use super::items::SkipLog;
+use super::lines::{Lines, MAX_LINE_LEN};
 use super::pages::Pages;
 use super::text::printable;
 use super::watcher_io::{Applied, Response, Store, WatcherAction, WatcherInput, WatcherOutcome};
 use crate::backoff::{self, Backoff, Random};
 use crate::clock::Time;
 
-/// The longest line of a watch, in bytes. A full slice of a hundred endpoints has 40 KiB, and
-/// etcd stores at most 1.5 MiB for an object.
-pub(super) const MAX_LINE_LEN: usize = 2 * 1024 * 1024;
 /// The `timeoutSeconds` of a watch, less up to a tenth at random. The server's default is 30
 /// minutes or more, but a load balancer may end a watch earlier.
 const WATCH: Duration = Duration::from_secs(300);
@@ -82,6 +81,7 @@ pub(super) struct Watcher {
     /// The pauses between watches that do not last.
     watch_backoff: Backoff,
     random: Random,
+    skips: SkipLog,
 }
 
 impl Watcher {
@@ -95,11 +95,28 @@ impl Watcher {
             list_backoff: Backoff::new(seed),
             watch_backoff: Backoff::new(seed.rotate_left(20)),
             random: Random::new(seed.rotate_left(40)),
+            skips: SkipLog::default(),
         }
     }
 
     /// Handles an event.
     pub(super) fn handle<S: Store>(
+        &mut self,
+        event: WatcherInput<'_>,
+        store: &mut S,
+        now: Time,
+    ) -> WatcherOutcome {
+        let outcome = self.handle_event(event, store, now);
+        self.skips.add(store.take_skipped(), now);
+        outcome
+    }
+
+    /// Warnings about objects that were skipped.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        self.skips.take_warnings()
+    }
+
+    fn handle_event<S: Store>(
         &mut self,
         event: WatcherInput<'_>,
         store: &mut S,
@@ -376,12 +393,6 @@ fn list(pages: &Pages) -> WatcherAction {
     WatcherAction::List {
         limit: pages.limit,
         continue_token: pages.token.clone(),
-    }
-}
-
-impl From<TooLong> for String {
-    fn from(_: TooLong) -> Self {
-        format!("a line of more than {MAX_LINE_LEN} bytes")
     }
 }
 

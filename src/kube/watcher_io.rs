@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::items::Skipped;
 use super::objects::{ListMetadata, Status};
 
 /// The result of a call.
@@ -106,7 +107,7 @@ pub(super) trait Store {
     /// unfinished list.
     ///
     /// # Errors
-    /// If the body is no list of the watched kind.
+    /// If the body is no list.
     fn add_page(&mut self, body: &[u8], is_first: bool) -> Result<ListMetadata, serde_json::Error>;
 
     /// The list is complete: replaces the stored objects by it.
@@ -115,8 +116,11 @@ pub(super) trait Store {
     /// Applies a line of a watch.
     ///
     /// # Errors
-    /// If the line is no event of the watched kind.
+    /// If the line is no event.
     fn apply(&mut self, line: &[u8]) -> Result<Applied, serde_json::Error>;
+
+    /// The objects that were skipped since the last call, because they cannot be parsed.
+    fn take_skipped(&mut self) -> Vec<Skipped>;
 }
 
 /// The kind of a line of a watch.

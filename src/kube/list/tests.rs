@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::super::client::Client;
 use super::super::credentials::Credentials;
 use super::super::objects::EndpointSlice;
+use super::super::pages::MAX_REQUESTS;
 use super::super::testing::{self, Asked, recorded_reply, recorded_target, reply, serve};
 use super::*;
 
@@ -185,7 +186,7 @@ fn a_page_too_large_begins_the_list_again_with_half_as_many_items() {
         log.lock().unwrap().push(asked.target.clone());
         let large = !asked.target.contains("&limit=16");
         let name = if large {
-            "a".repeat(5 << 20)
+            "a".repeat(PAGE_BODY as usize)
         } else {
             "fits".to_owned()
         };
@@ -205,5 +206,5 @@ fn a_list_without_an_end_is_given_up() {
         reply(stream, 200, "", &page(&["a"], "7", "again").1)
     });
     assert_eq!(ended, Err("a list without an end".to_owned()));
-    assert_eq!(count.load(Relaxed), 1000);
+    assert_eq!(count.load(Relaxed), MAX_REQUESTS as usize);
 }

@@ -154,6 +154,13 @@ impl<S: EndpointStore> EndpointWatch<S> {
         }
     }
 
+    /// Warnings about objects that were skipped.
+    pub(super) fn take_warnings(&mut self) -> impl Iterator<Item = String> + use<S> {
+        let source = self.store.source();
+        let warnings = self.watcher.take_warnings().into_iter();
+        warnings.map(move |why| format!("of the {source}, {why}"))
+    }
+
     fn lost(&mut self, source: AddressSource, kind: &'static str, why: String) -> WatchOutcome {
         self.source.interrupted(source);
         WatchOutcome::Lost { kind, why }

@@ -146,6 +146,9 @@ impl ReflectorCore for NamedEndpoints {
             WatcherInput::Relist => self.relist(now),
             event => {
                 let outcome = self.endpoints.handle(event, now);
+                for text in self.endpoints.take_warnings() {
+                    self.view.status.log(Level::Warn, text);
+                }
                 self.handle_outcome(outcome, now);
             }
         }

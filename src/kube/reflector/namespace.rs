@@ -303,7 +303,7 @@ impl ReflectorCore for NamespaceEndpoints {
                 self.services_answered(answer, now)
             }
             (WatcherInput::Page(answer), Some(PendingCall::Endpoints(app))) => {
-                self.endpoints_answered(app, answer);
+                self.endpoints_answered(app, answer, now);
             }
             (WatcherInput::Object(answer), Some(PendingCall::Service(app))) => {
                 self.service_answered(app, answer, now);
@@ -311,6 +311,9 @@ impl ReflectorCore for NamespaceEndpoints {
             (WatcherInput::Relist, _) => self.relist(now),
             (event, _) => {
                 let outcome = self.endpoints.handle(event, now);
+                for text in self.endpoints.take_warnings() {
+                    self.log(Level::Warn, text);
+                }
                 self.handle_outcome(outcome, now);
             }
         }

@@ -189,3 +189,33 @@ fn a_refusal_is_a_warning_once_it_lasts_and_is_tried_again() {
     assert_eq!(said.len(), 3, "{said:?}");
     assert_eq!(said[2], Err(None));
 }
+
+#[test]
+fn a_service_that_cannot_be_parsed_is_named_once_stays_as_it_was_and_hides_no_other() {
+    let mut rig = Rig::watching();
+    rig.take();
+    let wrong = r#"{"metadata":{"name":"myapp","namespace":"rec2","resourceVersion":"9800","annotations":7}}"#;
+    let shop = r#"{"metadata":{"name":"shop","namespace":"rec2","resourceVersion":"9801"}}"#;
+    for object in [wrong, shop] {
+        let line = format!("{{\"type\":\"ADDED\",\"object\":{object}}}\n");
+        rig.handle(WatcherInput::Bytes(line.as_bytes()));
+    }
+    let both = vec!["myapp".to_owned(), "shop".to_owned()];
+    assert_eq!(rig.take(), [Ok(both)]);
+    rig.handle(WatcherInput::Relist);
+    rig.take();
+    let list = format!(r#"{{"metadata":{{"resourceVersion":"9802"}},"items":[{wrong}]}}"#);
+    rig.handle(WatcherInput::Page(Response::Ok(list.into_bytes())));
+    assert_eq!(rig.take(), [Ok(vec!["myapp".to_owned()])]);
+    let warnings = rig.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("rec2/myapp is skipped: "),
+        "{warnings:?}"
+    );
+    rig.handle(WatcherInput::Opened(Response::Ok(())));
+    rig.take();
+    let line = format!("{{\"type\":\"DELETED\",\"object\":{wrong}}}\n");
+    rig.handle(WatcherInput::Bytes(line.as_bytes()));
+    assert_eq!(rig.take(), [Ok(Vec::new())]);
+}

@@ -526,3 +526,47 @@ fn a_refusal_is_reported_to_every_app_and_logged_once() {
     let refusals = rig.take_reports().iter().filter(is_refusal).count();
     assert!(refusals >= 20 && refusals % 2 == 0, "{refusals}");
 }
+
+/// The warnings, and who was shown how many replicas.
+fn seen(rig: &mut Rig) -> (Vec<String>, Vec<(AppKey, Option<u32>)>) {
+    let (mut warnings, mut reports) = (Vec::new(), Vec::new());
+    for output in rig.core.take_outputs() {
+        match output {
+            Output::Report(report) => reports.push(report),
+            Output::Log(Level::Warn, text) => warnings.push(text),
+            Output::Log(..) => {}
+        }
+    }
+    (warnings, replicas(&reports))
+}
+
+#[test]
+fn an_object_that_is_nonsense_or_too_large_is_named_and_hides_no_other() {
+    let mut rig = of_namespace();
+    let nameless = json!({ "metadata": { "name": null } });
+    let items = [nameless, deployment("shop", 1, "11")];
+    let list = json!({ "metadata": { "resourceVersion": "20" }, "items": items });
+    let page = Response::Ok(list.to_string().into_bytes());
+    rig.action = rig.core.handle(WatcherInput::Page(page), rig.now);
+    let (warnings, shown) = seen(&mut rig);
+    assert_eq!(shown, [(SHOP, Some(1))]);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    rig.action = rig
+        .core
+        .handle(WatcherInput::Opened(Response::Ok(())), rig.now);
+    // The metadata comes first, as the API server writes it.
+    let metadata = json!({ "name": "shop", "resourceVersion": "21" });
+    let filler = "x".repeat(3 * 1024 * 1024);
+    let line = format!(
+        "{{\"type\":\"MODIFIED\",\"object\":{{\"metadata\":{metadata},\"spec\":\"{filler}\"}}}}\n"
+    );
+    for piece in line.as_bytes().chunks(16 * 1024) {
+        rig.action = rig.core.handle(WatcherInput::Bytes(piece), rig.now);
+    }
+    let (warnings, shown) = seen(&mut rig);
+    assert_eq!(shown, [(SHOP, None)], "it is to be read");
+    let named = "of the Deployments of the namespace default, shop is skipped: it has more than";
+    assert!(warnings[0].starts_with(named), "{warnings:?}");
+    let reports = shows(&mut rig, "MODIFIED", &deployment("blog", 3, "22"));
+    assert_eq!(replicas(&reports), [(BLOG, Some(3))]);
+}

@@ -1,6 +1,7 @@
 //! List and watch over the recordings of a real API server, a step at a time.
 
 use super::super::endpoints::Store as EndpointStore;
+use super::super::pages::MAX_REQUESTS;
 use super::super::testing::{recorded_body, recorded_lines};
 use super::*;
 use crate::cluster::AddressSource;
@@ -137,7 +138,7 @@ fn a_bookmark_moves_the_version_and_a_line_may_come_in_pieces() {
 fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watch() {
     let expired = [recorded_body("20-slices-watch-too-old"), b"\n".to_vec()].concat();
     let half = line(0)[..200].to_vec();
-    let long = vec![b'x'; MAX_LINE_LEN + 1];
+    let long = [vec![b'x'; MAX_LINE_LEN + 1], b"\n".to_vec()].concat();
     for (label, bytes, end, lists) in [
         ("ended in order", line(0), Some(WatcherInput::Ended), false),
         (
@@ -159,7 +160,7 @@ fn what_breaks_a_watch_is_followed_by_a_list_and_what_ends_it_in_order_by_a_watc
             true,
         ),
         ("410 as an ERROR event", expired, None, true),
-        ("a line that is too long", long, None, true),
+        ("a line that is too long and no event", long, None, true),
         ("not JSON", b"{\"type\":\n".to_vec(), None, true),
         ("not UTF-8", b"{\"type\":\"\xff\"}\n".to_vec(), None, true),
         ("no event", b"{\"kind\":\"Pod\"}\n".to_vec(), None, true),
@@ -463,7 +464,7 @@ fn a_list_without_an_end_is_given_up() {
     let outcomes =
         std::iter::from_fn(|| Some(rig.event(WatcherInput::Page(Response::Ok(page.into())))));
     let ended = outcomes
-        .take(2000)
+        .take(20_000)
         .position(|outcome| outcome != WatcherOutcome::Quiet);
-    assert_eq!(ended, Some(1000));
+    assert_eq!(ended, Some(MAX_REQUESTS as usize));
 }

@@ -111,7 +111,7 @@ impl NamespaceEndpoints {
         ReflectorAction::List(paths::page(&path, ONE, ""))
     }
 
-    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Response<Vec<u8>>) {
+    pub(super) fn endpoints_answered(&mut self, app: AppKey, answer: Response<Vec<u8>>, now: Time) {
         let Some(entry) = self.apps.get_mut(&app) else {
             return;
         };
@@ -124,6 +124,7 @@ impl NamespaceEndpoints {
                 Ok(_) => {
                     store.replace();
                     status.granted(Permission::WatchEndpoints);
+                    self.services.skips.add(store.take_skipped(), now);
                     entry.view.check(store, true);
                 }
                 Err(cause) => status.lost(Level::Warn, "failed", &malformed(&cause)),
@@ -138,6 +139,7 @@ impl NamespaceEndpoints {
                 status.lost(Level::Warn, "failed", &why);
             }
         }
+        self.log_skipped("Endpoints");
         self.collect();
     }
 }

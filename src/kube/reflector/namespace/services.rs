@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::super::super::objects::{List, Service};
+use super::super::super::items::{self, SkipLog, Skipped};
+use super::super::super::objects::{Metadata, Service};
 use super::super::super::pages::Pages;
 use super::super::super::paths;
 use super::super::super::scheduler::AppKey;
@@ -35,8 +36,9 @@ pub(super) struct Services {
     /// When to list them.
     due: Option<Time>,
     pages: Pages,
-    /// The Services of the pages so far.
-    incoming: BTreeMap<String, Service>,
+    /// The Services of the pages so far; `None`: it cannot be parsed.
+    incoming: BTreeMap<String, Option<Service>>,
+    pub(super) skips: SkipLog,
     /// When they were last listed.
     listed: Option<Time>,
     list_refusal: RefusalClock,
@@ -50,6 +52,7 @@ impl Services {
             due: None,
             pages: Pages::new(),
             incoming: BTreeMap::new(),
+            skips: SkipLog::default(),
             listed: None,
             list_refusal: RefusalClock::default(),
             read_refusal: RefusalClock::default(),
@@ -154,28 +157,36 @@ impl NamespaceEndpoints {
     }
 
     fn services_page(&mut self, body: &[u8], now: Time) {
-        let list: List<Service> = match serde_json::from_slice(body) {
-            Ok(list) => list,
+        let wanted = self.service_keys();
+        let key = |of: &Metadata| self.namespaces.key(&of.namespace, &of.name);
+        let (mut ours, mut skipped) = (Vec::new(), Vec::new());
+        let page = items::page(body, |item: Result<Service, Skipped>| match item {
+            Ok(item) => ours.push((key(&item.metadata), Some(item))),
+            Err(item) => {
+                ours.push((key(&item.metadata), None));
+                skipped.push(item);
+            }
+        });
+        ours.retain(|(key, _)| wanted.contains(key.as_str()));
+        self.services.incoming.extend(ours);
+        self.services.skips.add(skipped, now);
+        self.log_skipped("Services");
+        let metadata = match page {
+            Ok(metadata) => metadata,
             Err(cause) => return self.services_failed(&malformed(&cause), None, now),
         };
-        let wanted = self.service_keys();
-        let items = list.items.into_iter().flatten();
-        let keyed = items.map(|item| {
-            let metadata = &item.metadata;
-            (
-                self.namespaces.key(&metadata.namespace, &metadata.name),
-                item,
-            )
-        });
-        let ours: Vec<_> = keyed
-            .filter(|(key, _)| wanted.contains(key.as_str()))
-            .collect();
-        self.services.incoming.extend(ours);
-        let is_whole = self.services.pages.advance(list.metadata).is_some();
+        let is_whole = self.services.pages.advance(metadata).is_some();
         if is_whole {
             self.services_listed(now);
         } else if !self.services.pages.may_ask() {
             self.services_failed("a list without an end", None, now);
+        }
+    }
+
+    /// Names the objects of that kind that were skipped.
+    pub(super) fn log_skipped(&mut self, kind: &str) {
+        for why in self.services.skips.take_warnings() {
+            self.log(Level::Warn, format!("of the {kind}, {why}"));
         }
     }
 
@@ -188,13 +199,16 @@ impl NamespaceEndpoints {
         let found = std::mem::take(&mut services.incoming);
         let apps: Vec<AppKey> = self.apps.keys().copied().collect();
         for app in apps {
-            self.handle_service(app, now, |entry| match found.get(&entry.service) {
-                Some(service) => entry.view.read(service),
-                None => {
+            let entry = self.apps.get(&app);
+            match entry.and_then(|entry| found.get(&entry.service)) {
+                Some(Some(service)) => self.handle_service(app, now, |it| it.view.read(service)),
+                // It stays as it was read before.
+                Some(None) => self.service_failed(app, now),
+                None => self.handle_service(app, now, |entry| {
                     let why = format!("404 services \"{}\" not found", entry.view.service);
                     entry.view.absent(why)
-                }
-            });
+                }),
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! `shop` (port `http`) and `blog` (its only port), and there is a Service of somebody else.
 
 mod all_namespaces;
+mod strangers;
 
 use std::time::Duration;
 
