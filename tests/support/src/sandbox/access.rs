@@ -116,11 +116,13 @@ impl Access {
         let rules = self.rules.iter().filter(|_| is_at_home);
         let mut rules = rules.chain(&self.cluster_rules);
         let granted = rules.any(|rule| rule.grants(target, selected));
-        let denied = self
-            .denied
-            .iter()
-            .any(|(v, r)| matches(v, verb) && matches(r, &resource));
-        granted && !denied
+        granted && !self.denies(verb, &resource)
+    }
+
+    /// Whether a permission was taken away.
+    pub(super) fn denies(&self, verb: &str, resource: &str) -> bool {
+        let mut denied = self.denied.iter();
+        denied.any(|(v, r)| matches(v, verb) && matches(r, resource))
     }
 }
 

@@ -71,7 +71,7 @@ pub fn answer(store: &mut Store, access: &Access, trusted: bool, request: &Reque
     if request.path == "/version" && request.method == "GET" {
         return Answer::Reply(version());
     }
-    if let Some(reply) = review::answer(access, request) {
+    if let Some(reply) = review::answer(access, store, request) {
         return Answer::Reply(reply);
     }
     let Some(target) = Target::of(request) else {

@@ -190,6 +190,24 @@ impl Sandbox {
         self.change_store(|store| store.delete(resource, name));
     }
 
+    /// The same in another namespace, which an object of the cluster has none of (an empty one).
+    pub fn create_in(&self, namespace: &str, resource: Resource, object: serde_json::Value) {
+        self.change_store(|store| store.within(namespace, |store| store.create(resource, object)));
+    }
+
+    /// Changes any object, as `kubectl edit` does, or its controller.
+    pub fn edit_object(
+        &self,
+        namespace: &str,
+        resource: Resource,
+        name: &str,
+        edit: impl FnOnce(&mut serde_json::Value),
+    ) {
+        self.change_store(|store| {
+            store.within(namespace, |store| store.update(resource, name, edit))
+        });
+    }
+
     /// Changes the Service of an app, as `kubectl edit` does.
     pub fn edit_service(&self, name: &str, edit: impl FnOnce(&mut serde_json::Value)) {
         self.change_store(|store| store.update(Resource::Services, name, edit));

@@ -185,7 +185,6 @@ pub fn manifest(kind: &str, name: &str, port: u16) -> String {
         "kind": kind,
         "metadata": { "annotations": {}, "labels": { "app": name }, "name": name },
         "spec": {
-            "replicas": 0,
             "selector": { "matchLabels": { "app": name } },
             "template": {
                 "metadata": { "labels": { "app": name } },

@@ -38,7 +38,10 @@ pub enum Resource {
     ServiceAccounts,
     Roles,
     RoleBindings,
+    ClusterRoles,
+    ClusterRoleBindings,
     DisruptionBudgets,
+    Autoscalers,
     Pods,
     /// Events of the core group: another view of the same, in a real cluster.
     CoreEvents,
@@ -47,7 +50,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    const ALL: [Resource; 16] = [
+    const ALL: [Resource; 19] = [
         Resource::Deployments,
         Resource::StatefulSets,
         Resource::ReplicaSets,
@@ -59,7 +62,10 @@ impl Resource {
         Resource::ServiceAccounts,
         Resource::Roles,
         Resource::RoleBindings,
+        Resource::ClusterRoles,
+        Resource::ClusterRoleBindings,
         Resource::DisruptionBudgets,
+        Resource::Autoscalers,
         Resource::Pods,
         Resource::CoreEvents,
         Resource::Events,
@@ -114,6 +120,24 @@ impl Resource {
                 "v1",
                 "rolebindings",
                 "RoleBinding",
+            ),
+            Resource::ClusterRoles => (
+                "rbac.authorization.k8s.io",
+                "v1",
+                "clusterroles",
+                "ClusterRole",
+            ),
+            Resource::ClusterRoleBindings => (
+                "rbac.authorization.k8s.io",
+                "v1",
+                "clusterrolebindings",
+                "ClusterRoleBinding",
+            ),
+            Resource::Autoscalers => (
+                "autoscaling",
+                "v2",
+                "horizontalpodautoscalers",
+                "HorizontalPodAutoscaler",
             ),
             Resource::DisruptionBudgets => (
                 "policy",
@@ -268,6 +292,13 @@ impl Store {
             .iter()
             .filter(move |((r, namespace, _), _)| *r == resource && self.is_within(namespace))
             .map(|(_, object)| object)
+    }
+
+    /// All objects of a kind, of every namespace.
+    pub fn everywhere(&self, resource: Resource) -> impl Iterator<Item = &Arc<Value>> {
+        let objects = self.objects.iter();
+        let of_kind = objects.filter(move |((r, _, _), _)| *r == resource);
+        of_kind.map(|(_, object)| object)
     }
 
     /// The objects of a kind as they are now.
