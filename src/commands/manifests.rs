@@ -3,12 +3,15 @@
 //! The objects are those of `manifests/base` as the overlay of `manifests/example`
 //! has them; tests hold both to one another. The same arguments give the same output.
 
+mod head;
 mod lookup;
+mod monitoring;
 mod objects;
 mod permissions;
+mod routes;
+mod take_over;
 
 use std::ffi::OsString;
-use std::fmt::Write;
 
 use super::command::{Command, PRINTED};
 use super::options::{CommandOption, Options};
@@ -17,6 +20,17 @@ use super::{Environment, Output};
 use crate::engine::connections_within;
 use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::settings::{self, Settings};
+use crate::workload::WakeReplicas;
+use lookup::Arguments;
+use objects::ClientPort;
+use routes::Parent;
+use take_over::{Services, TakeOver};
+
+/// The label of the proxy's objects that tells those of one app from others,
+const INSTANCE: &str = "app.kubernetes.io/instance";
+
+/// and the one that all proxies have, with its value.
+const NAME: (&str, &str) = ("app.kubernetes.io/name", "zero-pod-autoscaler");
 
 /// `zpa manifests`.
 pub static COMMAND: Command = Command {
@@ -77,11 +91,13 @@ static OPTIONS: [CommandOption; 12] = [
     ),
     CommandOption::value(
         "--take-over",
-        "SELECTOR:PORT",
+        "FILE",
         "clients change",
-        "Give the proxy the Service's own name, so that clients change nothing. The \
-               app's pods get a Service of another name, which needs their labels and their \
-               port, e.g. app=my-app,tier=web:5432, or auto with --lookup",
+        "Have the clients of the app's Service come to the proxy, so that they change nothing. The \
+         Service stays as it is but for the values in its selector, which a command changes once \
+         a proxy is ready; the head of the output has that command, and the one that undoes it. \
+         With --lookup the value is auto. Without, it is a file with the Service, as \
+         `kubectl get service my-app -o json` prints it",
     ),
     CommandOption::switch(
         "--network-policy",
@@ -103,20 +119,22 @@ static OPTIONS: [CommandOption; 12] = [
         "--tcp-route",
         "GATEWAY",
         "none",
-        "A TCPRoute from that Gateway to the proxy",
+        "A TCPRoute from that Gateway to the proxy: [NAMESPACE/]GATEWAY[:LISTENER]. With several \
+         ports one for each, in their order, separated by commas",
     ),
     CommandOption::switch(
         "--lookup",
         "nothing is read",
-        "Read the Service and the namespace from the cluster, with your kubeconfig: \
-               --namespace, --service-port, and labels and port for --take-over auto. The first line \
-               of the output is the command that prints the same without a cluster",
+        "Read the Service and the namespace from the cluster, with your kubeconfig: --namespace, \
+         --service-port, the list of --listen for a Service with several ports, and the Service \
+         for --take-over auto. The first line of the output is the command that prints the same \
+         without a cluster, except with --take-over",
     ),
     CommandOption::switch(
         "--read-pods",
         "with --fail-fast",
         "The permission to list pods and Events, so that the proxy says why a wake takes \
-               long",
+         long",
     ),
     CommandOption::switch(
         "--openshift",
@@ -139,29 +157,24 @@ struct Install {
     replicas: i64,
     service_port: i64,
     take_over: Option<TakeOver>,
+    /// Where clients connect.
+    client_ports: Vec<ClientPort>,
     /// How many connections are allowed, and for how many there is memory.
     connections: usize,
     network_policy: Option<String>,
     pod_monitor: bool,
-    tcp_route: Option<String>,
+    /// The Gateways of the client ports, if there are to be routes.
+    routes: Vec<Parent>,
     openshift: bool,
     /// Whether it may read the pods of the app.
     reads_pods: bool,
 }
 
-/// What the proxy needs to take over the name of the app's Service.
-struct TakeOver {
-    /// The labels of the app's pods.
-    labels: Vec<(String, String)>,
-    /// The port of the app's pods, by number or name.
-    port: String,
-    /// The name of the Service that the app's pods get.
-    service: String,
-}
-
 fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
-    let printed = lookup::resolve(args, environment)
-        .and_then(|args| Install::new(&args).map(|install| install.render(&args)));
+    let printed = lookup::resolve(args, environment).and_then(|arguments| {
+        let install = Install::new(&arguments)?;
+        Ok(install.render(&arguments.shown))
+    });
     match printed {
         Ok(text) => Output::Text(text),
         Err(errors) => Output::Errors(errors),
@@ -173,24 +186,24 @@ impl Install {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    fn new(args: &[OsString]) -> Result<Install, Vec<String>> {
-        let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
+    fn new(arguments: &Arguments) -> Result<Install, Vec<String>> {
+        let line = |why: String| vec![why];
+        let options = Options::take(&OPTIONS, &arguments.given).map_err(line)?;
         let settings = parse(options.rest.clone())?;
-        let service = settings.service.clone().unwrap_or_default();
-        let take_over = options.value("--take-over");
-        let take_over = take_over.map(|text| TakeOver::parse(text, &service));
-        let take_over = take_over.transpose().map_err(|why| vec![why])?;
-        let variables = variables(&settings, take_over.as_ref())?;
-        let install = Install::from_options(&options, settings, take_over, variables);
-        install.map_err(|why| vec![why])
+        let mut install = Install::from_options(&options, settings).map_err(line)?;
+        match &arguments.services {
+            Some(services) if arguments.takes_over => install.take_over(services, &options)?,
+            services => {
+                install.check_selector(services.as_ref()).map_err(line)?;
+                install.client_ports = install.listed_ports(&options).map_err(line)?;
+            }
+        }
+        install.add_routes(&options).map_err(line)?;
+        install.variables = variables(&install.settings)?;
+        Ok(install)
     }
 
-    fn from_options(
-        options: &Options,
-        settings: Settings,
-        take_over: Option<TakeOver>,
-        variables: Vec<(&'static str, String)>,
-    ) -> Result<Install, String> {
+    fn from_options(options: &Options, settings: Settings) -> Result<Install, String> {
         let Some(app) = settings.target_ref.name().map(str::to_owned) else {
             return Err("what is scaled has to be given by its name: a Role names it".to_owned());
         };
@@ -209,24 +222,13 @@ impl Install {
         if settings.admin_listen.is_none() {
             return Err("--admin-listen: the kubelet's probes need that port".to_owned());
         }
-        let of_one_port = [
-            ("--service-port", options.is_given("--service-port")),
-            ("--take-over", take_over.is_some()),
-        ];
-        let of_one_port = of_one_port.into_iter().find(|(_, is_given)| *is_given);
-        if let (Some((option, _)), [_, _, ..]) = (of_one_port, &settings.listen[..]) {
-            return Err(format!(
-                "{option}: is for one port, and --listen has several; with those, the Service's \
-                 ports follow from the list"
-            ));
-        }
         let service = settings.service.clone().unwrap_or_else(|| app.clone());
         let name = match options.value("--name") {
             Some(name) => name.to_owned(),
             None => format!("{}-zpa", app.replace('.', "-")),
         };
         Ok(Install {
-            variables,
+            variables: Vec::new(),
             name: dns_label("--name", &name)?,
             image: options
                 .value("--image")
@@ -240,14 +242,42 @@ impl Install {
                 from.unwrap_or("monitoring").to_owned()
             }),
             pod_monitor: options.is_given("--pod-monitor"),
-            tcp_route: options.value("--tcp-route").map(str::to_owned),
+            routes: Vec::new(),
             openshift: options.is_given("--openshift"),
             reads_pods: settings.fail_fast || options.is_given("--read-pods"),
             app,
             service,
-            take_over,
+            take_over: None,
+            client_ports: Vec::new(),
             settings,
         })
+    }
+
+    /// Checks that the Service that is dialled does not select the proxy's pods.
+    fn check_selector(&self, services: Option<&Services>) -> Result<(), String> {
+        let selector = services.map(|it| take_over::selector(&it.app));
+        match selector.is_some_and(|it| self.selects_proxy(&it)) {
+            true => Err(format!(
+                "--lookup: {}. Where --take-over is why it does, give that again",
+                take_over::selects_proxy(&self.service)
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The ports where clients connect are those of `--listen`.
+    fn listed_ports(&self, options: &Options) -> Result<Vec<ClientPort>, String> {
+        if options.is_given("--service-port") && self.settings.listen.len() > 1 {
+            return Err(
+                "--service-port: is for one port, and --listen has several; with those, the \
+                 Service's ports follow from the list"
+                    .to_owned(),
+            );
+        }
+        Ok(objects::client_ports(
+            &self.settings.listen,
+            self.service_port,
+        ))
     }
 
     /// The name of the Service that clients connect to.
@@ -260,10 +290,7 @@ impl Install {
 
     /// The name of the Service whose pods are dialled.
     fn dialled_service(&self) -> &str {
-        match &self.take_over {
-            Some(take_over) => &take_over.service,
-            None => &self.service,
-        }
+        self.settings.service.as_deref().unwrap_or(&self.service)
     }
 
     /// How much memory the container may take, in MiB: the least power of two that has
@@ -283,36 +310,12 @@ impl Install {
         text
     }
 
-    /// The comment at the top: what this is, and how to apply, check and remove it.
-    fn head(&self, args: &[OsString]) -> String {
-        let args: Vec<String> = args.iter().map(shell_word).collect();
-        let command = format!("zpa manifests {}", args.join(" "));
-        let namespace = self.settings.namespace.as_deref();
-        let in_namespace = namespace.map_or_else(String::new, |it| format!(" -n {it}"));
-        let (name, service) = (&self.name, self.client_service());
-        let mut text = format!(
-            "# {command}\n#\n\
-             # To apply:  {command} | kubectl apply -f -\n\
-             # To watch:  kubectl{in_namespace} port-forward deploy/{name} 8081\n\
-             #            and http://localhost:8081/status\n"
-        );
-        let _ = match &self.take_over {
-            None => writeln!(
-                text,
-                "# Clients connect to the Service {service} in place of {}.\n\
-                 # To remove: point the clients back, delete these objects, and scale {} up.",
-                self.service, self.settings.target_ref
-            ),
-            Some(take_over) => writeln!(
-                text,
-                "# Clients go on connecting to the Service {service}, which now leads to the\n\
-                 # proxy; {} leads to the app's pods.\n\
-                 # To remove: apply your own Service {service} again, delete these objects but\n\
-                 # that one, and scale {} up.",
-                take_over.service, self.settings.target_ref
-            ),
-        };
-        text
+    /// The replicas of the app's wake, as far as they are given.
+    fn wake_replicas(&self) -> u32 {
+        match self.settings.wake_replicas {
+            WakeReplicas::Replicas(count) => count.get(),
+            WakeReplicas::Previous => 1,
+        }
     }
 
     fn objects(&self) -> Vec<(&'static str, Map)> {
@@ -321,60 +324,25 @@ impl Install {
             (permissions::HEAD, self.role()),
             ("", self.role_binding()),
             ("", self.deployment()),
-            ("Where clients connect.", self.service()),
             (
                 "Not all proxies at once when nodes are drained: each takes its connections with \
                  it, and with none left nobody can wake the app.",
                 self.disruption_budget(),
             ),
         ];
-        all.extend(self.app_service().map(|it| (objects::APP_SERVICE, it)));
+        all.push(match self.pods_service() {
+            Some(service) => (objects::PODS_SERVICE, service),
+            None => ("Where clients connect.", self.client_service_object()),
+        });
         all.extend(self.policy().map(|it| (objects::POLICY, it)));
-        all.extend(self.monitor().map(|it| (objects::MONITOR, it)));
-        all.extend(self.route().map(|it| ("", it)));
+        all.extend(self.monitor().map(|it| (monitoring::MONITOR, it)));
+        all.extend(self.tcp_routes().into_iter().map(|it| ("", it)));
         all
     }
 }
 
 /// The number of connections for which there is memory by default, as in `manifests/base`.
 const DEFAULT_CONNECTIONS: usize = 10_000;
-
-impl TakeOver {
-    fn parse(text: &str, service: &str) -> Result<TakeOver, String> {
-        let why = || {
-            format!(
-                "--take-over: {text} is not the labels of the app's pods and their port; use \
-                 e.g. app={service}:5432"
-            )
-        };
-        let (selector, port) = text.rsplit_once(':').ok_or_else(why)?;
-        let labels = selector.split(',').map(|label| {
-            let (key, value) = label.split_once('=')?;
-            let is_given = !key.is_empty() && !value.is_empty();
-            is_given.then(|| (key.to_owned(), value.to_owned()))
-        });
-        let labels: Option<Vec<_>> = labels.collect();
-        match labels {
-            Some(labels) if !port.is_empty() => Ok(TakeOver {
-                labels,
-                port: port.to_owned(),
-                service: dns_label("--service", &format!("{service}-pods"))?,
-            }),
-            _ => Err(why()),
-        }
-    }
-}
-
-/// An argument quoted for a shell. A line break, which would end a
-/// comment, becomes a blank.
-fn shell_word(arg: &OsString) -> String {
-    let text = arg.to_string_lossy().replace(char::is_control, " ");
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=.,:/@%+".contains(c);
-    match text.chars().all(is_plain) && !text.is_empty() {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
-}
 
 /// Parses the remaining arguments as settings, without the environment.
 fn parse(args: Vec<OsString>) -> Result<Settings, Vec<String>> {
@@ -383,10 +351,7 @@ fn parse(args: Vec<OsString>) -> Result<Settings, Vec<String>> {
 
 /// The settings that differ from their defaults, and those that whoever reads the
 /// manifests is likely to change; by their flags, in the order of the table.
-fn variables(
-    settings: &Settings,
-    take_over: Option<&TakeOver>,
-) -> Result<Vec<(&'static str, String)>, Vec<String>> {
+fn variables(settings: &Settings) -> Result<Vec<(&'static str, String)>, Vec<String>> {
     const ALWAYS: [&str; 9] = [
         "deployment",
         "scale-target",
@@ -403,7 +368,6 @@ fn variables(
     let mut variables = Vec::new();
     for ((flag, value), (_, default)) in rows {
         let value = match (flag, value) {
-            ("service", value) => take_over.map(|it| it.service.clone()).or(value),
             ("max-connections", None) => Some(DEFAULT_CONNECTIONS.to_string()),
             (_, value) => value,
         };
@@ -452,8 +416,8 @@ impl Install {
     /// The labels of the proxy's pods. The second tells this app's proxy from others.
     fn labels(&self) -> Map {
         Map::new()
-            .set("app.kubernetes.io/instance", self.instance())
-            .set("app.kubernetes.io/name", "zero-pod-autoscaler")
+            .set(INSTANCE, self.instance())
+            .set(NAME.0, NAME.1)
     }
 
     /// A label's value has 63 characters at most.

@@ -111,6 +111,28 @@ impl From<i64> for Yaml {
     }
 }
 
+/// A value that was read from the API server.
+impl From<&serde_json::Value> for Yaml {
+    fn from(value: &serde_json::Value) -> Yaml {
+        match value {
+            serde_json::Value::Bool(value) => Yaml::Bool(*value),
+            serde_json::Value::String(text) => Yaml::Text(text.clone()),
+            serde_json::Value::Array(items) => {
+                let items = items.iter().map(|item| Item::new("", item));
+                Yaml::List(items.collect())
+            }
+            serde_json::Value::Object(entries) => {
+                let entries = entries.iter();
+                Yaml::Map(entries.fold(Map::new(), |map, (key, value)| map.set(key, value)))
+            }
+            other => match other.as_i64() {
+                Some(number) => Yaml::Number(number),
+                None => Yaml::Text(other.to_string()),
+            },
+        }
+    }
+}
+
 impl From<bool> for Yaml {
     fn from(value: bool) -> Yaml {
         Yaml::Bool(value)

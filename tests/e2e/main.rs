@@ -13,6 +13,7 @@ mod events;
 mod faults;
 mod fleet;
 mod hung_calls;
+mod install;
 mod kubeconfig;
 mod log;
 mod many_endpoints;

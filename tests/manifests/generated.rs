@@ -205,7 +205,7 @@ fn each_listener_of_a_list_has_a_port_of_pod_service_policy_and_route() {
         "--deployment=my-app",
         "--listen=8080=http,5432=postgres,9000=9090",
         "--network-policy",
-        "--tcp-route=edge",
+        "--tcp-route=edge:web,gateways/edge:sql,other",
     ];
     let Some(objects) = objects(&args) else {
         return;
@@ -231,44 +231,19 @@ fn each_listener_of_a_list_has_a_port_of_pod_service_policy_and_route() {
     let policy = &find(&objects, "NetworkPolicy", "my-app-zpa")["spec"];
     let admitted = json!([{ "port": "http" }, { "port": "postgres" }, { "port": "proxy-9000" }]);
     assert_eq!(policy["ingress"][0]["ports"], admitted);
-    let route = &find(&objects, "TCPRoute", "my-app-zpa")["spec"];
-    assert_eq!(route["rules"][0]["backendRefs"][0]["port"], 8080);
-}
-
-#[test]
-fn whoever_takes_over_leaves_clients_as_they_are_and_dials_a_service_of_the_pods() {
-    let args = [
-        "--deployment=my-app",
-        "--take-over=app=my-app,tier=web:http",
-        "--service-port=5432",
-    ];
-    let Some(objects) = objects(&args) else {
-        return;
-    };
-    let clients = &find(&objects, "Service", "my-app")["spec"];
-    let proxy = find(&objects, "Deployment", "my-app-zpa");
-    assert_eq!(
-        clients["selector"],
-        proxy["spec"]["selector"]["matchLabels"]
-    );
-    let pods = &find(&objects, "Service", "my-app-pods")["spec"];
-    assert_eq!(
-        *pods,
-        json!({
-            "ports": [{ "port": 5432, "targetPort": "http" }],
-            "selector": { "app": "my-app", "tier": "web" },
-        })
-    );
-    let env = &proxy["spec"]["template"]["spec"]["containers"][0]["env"];
-    let dialled = json!({ "name": "ZPA_SERVICE", "value": "my-app-pods" });
-    assert!(env.as_array().unwrap().contains(&dialled), "{env}");
-    let rules = &find(&objects, "Role", "my-app-zpa")["rules"];
-    assert_eq!(rules[2]["resourceNames"], json!(["my-app-pods"]));
-    let head = yaml(&args);
-    assert!(
-        head.contains("apply your own Service my-app again"),
-        "{head}"
-    );
+    for (at, (name, port)) in [("http", 8080), ("postgres", 5432), ("proxy-9000", 9090)]
+        .into_iter()
+        .enumerate()
+    {
+        let route = &find(&objects, "TCPRoute", &format!("my-app-zpa-{name}"))["spec"];
+        assert_eq!(route["rules"][0]["backendRefs"][0]["port"], port);
+        let parents = [
+            json!([{ "name": "edge", "sectionName": "web" }]),
+            json!([{ "namespace": "gateways", "name": "edge", "sectionName": "sql" }]),
+            json!([{ "name": "other" }]),
+        ];
+        assert_eq!(route["parentRefs"], parents[at]);
+    }
 }
 
 #[test]
@@ -329,10 +304,6 @@ fn what_cannot_be_is_refused_in_one_line_each() {
         ),
         (&["--deployment=a", "--name=A"], "--name: \"A\""),
         (
-            &["--deployment=a", "--take-over=5432"],
-            "--take-over: 5432 is not the labels",
-        ),
-        (
             &["--deployment=a", "--admin-listen=off"],
             "--admin-listen: the kubelet's probes",
         ),
@@ -350,8 +321,13 @@ fn what_cannot_be_is_refused_in_one_line_each() {
             "--service-port: is for one port",
         ),
         (
-            &["--deployment=a", "--listen=1=a,2=b", "--take-over=app=a:1"],
-            "--take-over: is for one port",
+            &["--deployment=a", "--listen=1=a,2=b", "--tcp-route=edge"],
+            "--tcp-route: has 1 for 2 ports; name the Gateway's listener for each, in their order: \
+             --tcp-route=GATEWAY:a,GATEWAY:b",
+        ),
+        (
+            &["--deployment=a", "--tcp-route=Edge"],
+            "--tcp-route: \"Edge\"",
         ),
     ] {
         let Output::Errors(errors) = run(args) else {
@@ -360,6 +336,25 @@ fn what_cannot_be_is_refused_in_one_line_each() {
         let text = errors.join("\n");
         assert!(text.contains(expected), "{args:?}: {text}");
         assert!(!text.contains("secret-token"), "{text}");
+    }
+}
+
+#[test]
+fn the_head_names_the_admin_port_and_the_other_commands() {
+    let yaml = yaml(&[
+        "--scale-target=statefulsets.apps/db",
+        "--namespace=shop",
+        "--service=sql",
+        "--admin-listen=:9000",
+    ]);
+    for line in [
+        "#   kubectl -n shop rollout status deployment/db-zpa --timeout=5m",
+        "#   zpa check --namespace=shop --scale-target=statefulsets.apps/db --service=sql",
+        "#   kubectl -n shop port-forward deployment/db-zpa 9000",
+        "# and look at http://localhost:9000/",
+        "#   zpa uninstall --namespace=shop --scale-target=statefulsets.apps/db --service=sql",
+    ] {
+        assert!(yaml.lines().any(|it| it == line), "{line}\n{yaml}");
     }
 }
 

@@ -11,6 +11,7 @@ mod generated;
 mod list;
 mod rendering;
 mod schema;
+mod take_over;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -1,11 +1,14 @@
 //! `--lookup`: what the cluster knows of an app becomes arguments of `zpa manifests`, so that the
-//! output is what the same command prints without a cluster, and its first line says which.
+//! output is what the same command prints without a cluster, and its first line says which. A
+//! Service that is taken over is too much for arguments: without a cluster it is in a file.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::take_over::{Services, free_port, is_tcp, number_of};
 use super::{COMMAND, OPTIONS, parse};
 use crate::commands::Environment;
 use crate::commands::options::Options;
@@ -13,7 +16,7 @@ use crate::kube::Access;
 use crate::kube::inspect::{Fault, Inspector};
 use crate::settings::Settings;
 
-/// The value of `--take-over` for which labels and port are looked up.
+/// The value of `--take-over` for which the Service is looked up.
 const AUTO: &str = "auto";
 
 /// The flags that say how the API server is reached, which are no settings of the proxy.
@@ -34,69 +37,138 @@ const ACCESS: [&str; 14] = [
     "--credentials",
 ];
 
+/// The arguments of the command, and what was read besides.
+pub struct Arguments {
+    /// Those that say all, but for a Service that is taken over.
+    pub given: Vec<OsString>,
+    /// Those of the command that prints the same.
+    pub shown: Vec<OsString>,
+    /// The Service, if it was read.
+    pub services: Option<Services>,
+    /// Whether it is taken over.
+    pub takes_over: bool,
+}
+
 /// What was given and what was found.
 struct Found {
     /// The namespace of the context, if none was given.
     namespace: Option<String>,
-    service: Value,
+    services: Services,
     /// The port of the Service that was given.
     port: Option<String>,
     has_service_port: bool,
     /// Whether `--listen` has several ports: then they are given already.
     has_ports: bool,
+    /// The port that no client may have.
+    admin: Option<u16>,
     takes_over: bool,
 }
 
-/// The arguments with what was found in the cluster; as they are without `--lookup`.
+/// The arguments with what was found in the cluster, or in the file of the Service.
 ///
 /// # Errors
 /// What is not there, or not clear, a line each.
-pub fn resolve(
-    args: &[OsString],
-    environment: &Environment<'_>,
-) -> Result<Vec<OsString>, Vec<String>> {
-    let line = |why: String| vec![why];
-    let options = Options::take(&OPTIONS, args).map_err(line)?;
-    let takes_over = options.value("--take-over") == Some(AUTO);
-    if !options.is_given("--lookup") {
-        return match takes_over {
-            true => Err(line("--take-over auto: takes --lookup".to_owned())),
-            false => Ok(args.to_vec()),
-        };
+pub fn resolve(args: &[OsString], environment: &Environment<'_>) -> Result<Arguments, Vec<String>> {
+    let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
+    if options.is_given("--lookup") {
+        return look_up(args, &options, environment);
     }
+    let services = match options.value("--take-over") {
+        Some(AUTO) => return Err(vec!["--take-over auto: takes --lookup".to_owned()]),
+        Some(file) => Some(read_file(file, &parse(options.rest.clone())?).map_err(|why| {
+            vec![format!(
+                "--take-over {file}: {why}; it takes auto with --lookup, or the file that `kubectl \
+                 get service NAME -o json` prints"
+            )]
+        })?),
+        None => None,
+    };
+    Ok(Arguments {
+        given: args.to_vec(),
+        shown: args.to_vec(),
+        takes_over: services.is_some(),
+        services,
+    })
+}
+
+/// The Service in a file, as kubectl prints it.
+fn read_file(file: &str, settings: &Settings) -> Result<Services, String> {
+    let text = fs::read_to_string(file).map_err(|why| why.to_string())?;
+    let object: Value = serde_saphyr::from_str(&text).map_err(|_| "is no YAML".to_owned())?;
+    let service = settings.service.as_deref().unwrap_or_default();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let is_it = name == service || name.strip_suffix("-pods") == Some(service);
+    if object["kind"] != "Service" || !is_it {
+        return Err(format!("is not the Service {service}"));
+    }
+    Ok(Services {
+        app: object,
+        pods: None,
+    })
+}
+
+fn look_up(
+    args: &[OsString],
+    options: &Options,
+    environment: &Environment<'_>,
+) -> Result<Arguments, Vec<String>> {
+    let line = |why: String| vec![why];
+    let takes_over = match options.value("--take-over") {
+        None => false,
+        Some(AUTO) => true,
+        Some(file) => return Err(line(format!("--take-over {file}: is auto with --lookup"))),
+    };
     let settings = parse(options.rest.clone())?;
     // How the API server is reached may be in the environment, and nothing else.
     let access = crate::commands::settings(&COMMAND, options.rest.clone(), environment.env)?;
     let (inspector, namespace) = connect(&access, environment).map_err(line)?;
     let namespace = settings.namespace.clone().unwrap_or(namespace);
-    let service_name = settings.service.clone().unwrap_or_default();
     let target = inspector.target(&namespace, &settings.target_ref);
     target.map_err(|why| line(missing(&settings.target_ref.to_string(), &namespace, &why)))?;
-    let service = inspector.service(&namespace, &service_name);
-    let service = service.map_err(|why| {
-        line(missing(
-            &format!("Service {service_name}"),
-            &namespace,
-            &why,
-        ))
-    })?;
     let found = Found {
+        services: services(&inspector, &settings, &namespace).map_err(line)?,
         namespace: settings.namespace.is_none().then_some(namespace),
-        service,
         port: settings.port.as_ref().map(ToString::to_string),
         has_service_port: options.is_given("--service-port"),
         has_ports: settings.listen.len() > 1,
+        admin: settings.admin_listen.map(|at| at.port()),
         takes_over,
     };
-    let mut resolved = without_lookup(args, takes_over);
-    resolved.extend(
+    let mut given = without_lookup(args);
+    given.extend(
         found
             .arguments()
             .map_err(line)?
             .into_iter()
             .map(OsString::from),
     );
-    Ok(resolved)
+    let mut shown = given.clone();
+    // What is taken over is in no argument.
+    shown.extend(takes_over.then(|| "--lookup".into()));
+    Ok(Arguments {
+        given,
+        shown,
+        takes_over,
+        services: Some(found.services),
+    })
+}
+
+/// The app's Service, and the Service that its pods get if the first is taken over.
+fn services(
+    inspector: &Inspector,
+    settings: &Settings,
+    namespace: &str,
+) -> Result<Services, String> {
+    let name = settings.service.as_deref().unwrap_or_default();
+    let app = inspector.service(namespace, name);
+    let app = app.map_err(|why| missing(&format!("Service {name}"), namespace, &why))?;
+    let of_pods = format!("{name}-pods");
+    let pods = match inspector.service(namespace, &of_pods) {
+        Ok(service) => Some(service),
+        Err(Fault::NotFound) => None,
+        Err(why) => return Err(missing(&format!("Service {of_pods}"), namespace, &why)),
+    };
+    Ok(Services { app, pods })
 }
 
 fn connect(
@@ -116,7 +188,7 @@ fn connect(
 }
 
 /// The arguments without those that only the look-up needs.
-fn without_lookup(args: &[OsString], takes_over: bool) -> Vec<OsString> {
+fn without_lookup(args: &[OsString]) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -128,7 +200,7 @@ fn without_lookup(args: &[OsString], takes_over: bool) -> Vec<OsString> {
         if name == "--lookup" {
             continue;
         }
-        if ACCESS.contains(&name) || (takes_over && name == "--take-over") {
+        if ACCESS.contains(&name) {
             if !is_attached {
                 args.next();
             }
@@ -144,39 +216,46 @@ impl Found {
     fn arguments(&self) -> Result<Vec<String>, String> {
         let mut arguments = Vec::new();
         arguments.extend(self.namespace.iter().map(|it| format!("--namespace={it}")));
-        if self.has_ports {
+        if self.has_ports || self.takes_over {
             return Ok(arguments);
         }
-        let port = self.service_port()?;
-        if !self.has_service_port {
-            arguments.push(format!("--service-port={}", port["port"]));
-        }
-        if self.takes_over {
-            arguments.push(format!(
-                "--take-over={}:{}",
-                self.labels()?,
-                target_port(port)
-            ));
+        match self.service_ports()?[..] {
+            [_] if self.has_service_port => {}
+            [only] => arguments.push(format!("--service-port={only}")),
+            ref several => arguments.push(self.listen(several)),
         }
         Ok(arguments)
     }
 
-    /// The port of the Service that is meant.
-    fn service_port(&self) -> Result<&Value, String> {
-        let name = self.service["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default();
-        let ports = self.service["spec"]["ports"].as_array();
-        let ports: Vec<&Value> = ports.into_iter().flatten().collect();
+    /// The list of `--listen` for these ports of the Service.
+    fn listen(&self, ports: &[u16]) -> String {
+        let mut taken = Vec::new();
+        for &port in ports {
+            taken.push(free_port(port, &taken, self.admin));
+        }
+        let entries = taken.iter().zip(ports);
+        let entries: Vec<String> = entries.map(|(at, port)| format!("{at}={port}")).collect();
+        format!("--listen={}", entries.join(","))
+    }
+
+    /// The ports of the Service that are meant: the one that is given, or all of TCP.
+    fn service_ports(&self) -> Result<Vec<u16>, String> {
+        let service = &self.services.app;
+        let name = service["metadata"]["name"].as_str().unwrap_or_default();
+        let ports = service["spec"]["ports"].as_array();
+        let ports = ports.into_iter().flatten();
+        let ports: Vec<&Value> = ports.filter(|it| is_tcp(it)).collect();
         let is_given = |port: &&&Value| {
             let given = self.port.as_deref();
             given.is_none_or(|given| {
                 port["name"] == given || given.parse() == Ok(port["port"].as_u64().unwrap_or(0))
             })
         };
-        let meant: Vec<&&Value> = ports.iter().filter(is_given).collect();
-        if let [only] = meant[..] {
-            return Ok(only);
+        let meant = ports.iter().filter(is_given);
+        let meant: Vec<u16> = meant.filter_map(|it| number_of(&it["port"])).collect();
+        let is_clear = meant.len() == 1 || !self.has_service_port;
+        if !meant.is_empty() && is_clear {
+            return Ok(meant);
         }
         let all: Vec<String> = ports
             .iter()
@@ -186,40 +265,16 @@ impl Found {
             })
             .collect();
         Err(match (&self.port, all.is_empty()) {
-            (_, true) => format!("the Service {name} has no port"),
+            (_, true) => format!("the Service {name} has no port for TCP"),
             (Some(given), _) => {
                 format!("--port {given}: the Service {name} has {}", all.join(", "))
             }
             (None, _) => format!(
-                "the Service {name} has {}: choose one with --port, or several with --listen, e.g. \
-                 --listen 8080={},8082=...",
+                "--service-port: is for one port, and the Service {name} has {}: choose one with \
+                 --port, or leave --service-port out",
                 all.join(", "),
-                ports.first().map_or(String::new(), |port| {
-                    port["name"].as_str().unwrap_or("80").to_owned()
-                }),
             ),
         })
-    }
-
-    /// The labels by which the Service selects the app's pods.
-    fn labels(&self) -> Result<String, String> {
-        let selector = self.service["spec"]["selector"].as_object();
-        let labels = selector.into_iter().flatten();
-        let labels = labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
-        let labels: Vec<String> = labels.collect();
-        match labels.is_empty() {
-            true => Err("--take-over auto: the Service has no selector".to_owned()),
-            false => Ok(labels.join(",")),
-        }
-    }
-}
-
-/// The port of the pods, by number or name.
-fn target_port(port: &Value) -> String {
-    match &port["targetPort"] {
-        Value::String(name) => name.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => port["port"].to_string(),
     }
 }
 
@@ -240,43 +295,45 @@ mod tests {
     fn found(ports: Value, port: Option<&str>) -> Found {
         Found {
             namespace: Some("shop".to_owned()),
-            service: json!({
-                "metadata": { "name": "db" },
-                "spec": { "ports": ports, "selector": { "app": "db", "tier": "data" } },
-            }),
+            services: Services {
+                app: json!({
+                    "metadata": { "name": "db" },
+                    "spec": { "ports": ports, "selector": { "app": "db", "tier": "data" } },
+                }),
+                pods: None,
+            },
             port: port.map(str::to_owned),
             has_service_port: false,
             has_ports: false,
+            admin: Some(8081),
             takes_over: false,
         }
     }
 
-    fn two() -> Value {
+    fn several() -> Value {
         json!([
             { "name": "sql", "port": 5432, "targetPort": "pg" },
-            { "name": "admin", "port": 80, "targetPort": 8000 },
+            { "name": "http", "port": 80, "targetPort": 8000 },
+            { "name": "more", "port": 8081 },
+            { "name": "dns", "port": 53, "protocol": "UDP" },
         ])
     }
 
     #[test]
-    fn namespace_port_and_labels_become_arguments() {
+    fn namespace_and_ports_become_arguments() {
         let one = || json!([{ "port": 5432 }]);
         let given = Found {
             namespace: None,
             has_service_port: true,
             ..found(one(), None)
         };
-        let several = Found {
+        let listed = Found {
             has_ports: true,
-            ..found(two(), None)
+            ..found(several(), None)
         };
         let take_over = Found {
             takes_over: true,
-            ..found(two(), Some("sql"))
-        };
-        let by_number = Found {
-            takes_over: true,
-            ..found(two(), Some("80"))
+            ..found(several(), None)
         };
         for (label, found, expected) in [
             (
@@ -285,24 +342,26 @@ mod tests {
                 &["--namespace=shop", "--service-port=5432"][..],
             ),
             ("what is given stays", given, &[]),
-            ("a list of ports", several, &["--namespace=shop"]),
+            ("a list that is given", listed, &["--namespace=shop"]),
             (
-                "by name",
-                take_over,
-                &[
-                    "--namespace=shop",
-                    "--service-port=5432",
-                    "--take-over=app=db,tier=data:pg",
-                ],
+                "several",
+                found(several(), None),
+                &["--namespace=shop", "--listen=5432=5432,8080=80,8082=8081"],
+            ),
+            (
+                "one of several, by name",
+                found(several(), Some("sql")),
+                &["--namespace=shop", "--service-port=5432"],
             ),
             (
                 "by number",
-                by_number,
-                &[
-                    "--namespace=shop",
-                    "--service-port=80",
-                    "--take-over=app=db,tier=data:8000",
-                ],
+                found(several(), Some("80")),
+                &["--namespace=shop", "--service-port=80"],
+            ),
+            (
+                "what is taken over is none",
+                take_over,
+                &["--namespace=shop"],
             ),
         ] {
             assert_eq!(found.arguments().unwrap(), expected, "{label}");
@@ -311,21 +370,24 @@ mod tests {
 
     #[test]
     fn what_is_not_clear_names_the_choices() {
-        let mut no_selector = found(two(), Some("sql"));
-        no_selector.service["spec"]["selector"] = Value::Null;
-        no_selector.takes_over = true;
+        let one_for_all = Found {
+            has_service_port: true,
+            ..found(several(), None)
+        };
         for (found, why) in [
             (
-                found(two(), None),
-                "the Service db has sql (5432), admin (80): choose one with --port, or several with \
-                 --listen, e.g. --listen 8080=sql,8082=...",
+                one_for_all,
+                "--service-port: is for one port, and the Service db has sql (5432), http (80), \
+                 more (8081): choose one with --port, or leave --service-port out",
             ),
             (
-                found(two(), Some("http")),
-                "--port http: the Service db has sql (5432), admin (80)",
+                found(several(), Some("smtp")),
+                "--port smtp: the Service db has sql (5432), http (80), more (8081)",
             ),
-            (found(Value::Null, None), "the Service db has no port"),
-            (no_selector, "--take-over auto: the Service has no selector"),
+            (
+                found(Value::Null, None),
+                "the Service db has no port for TCP",
+            ),
         ] {
             assert_eq!(found.arguments(), Err(why.to_owned()));
         }
@@ -340,12 +402,10 @@ mod tests {
             "--context",
             "dev",
             "--token=canary",
-            "--take-over",
-            "auto",
             "--idle-ttl",
             "5m",
         ]);
         let left = args(&["--deployment=db", "--idle-ttl", "5m"]);
-        assert_eq!(without_lookup(&given, true), left);
+        assert_eq!(without_lookup(&given), left);
     }
 }

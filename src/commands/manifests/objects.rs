@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Install, TakeOver};
+use super::Install;
 use crate::cluster::PortRef;
-use crate::commands::yaml::{Item, Map, Yaml};
-use crate::settings::{self, TABLE};
+use crate::commands::yaml::{Item, Map};
+use crate::settings::{self, Listener, TABLE};
 
 /// The comment above the Service that the app's pods get.
-pub const APP_SERVICE: &str = "The app's pods, for the proxy: what the Service that it takes \
-                               over has led to.";
+pub const PODS_SERVICE: &str = "The app's pods, for the proxy: what the Service that it takes \
+                                over has led to.";
 
 /// The comment above the NetworkPolicy.
 pub const POLICY: &str = "Who may connect to the proxy: clients from anywhere, and to the admin \
@@ -29,24 +29,52 @@ const PLACES: [(&str, &str, &str, &str); 2] = [
     ("node", "ZPA_NODE", "spec.nodeName", ""),
 ];
 
-/// The comment above the PodMonitor.
-pub const MONITOR: &str = "Each pod is asked for itself: every proxy counts its own connections.";
-
 /// Below this port a process without privileges needs a sysctl to listen.
 const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 /// A port where clients connect.
-struct ClientPort {
-    name: String,
+pub struct ClientPort {
+    /// The name of the container's port.
+    pub name: String,
     /// Its number in the container,
-    container: u16,
+    pub container: u16,
     /// and in the Service.
-    service: i64,
+    pub service: i64,
+}
+
+/// Where clients connect, by the list of `--listen`. One alone is called `proxy`, and has that
+/// port of the Service; several are called what the app's Service calls them, as far as the
+/// name may be that of a port of a container (IANA_SVC_NAME: 15 characters), and have the
+/// numbers that they have there.
+pub fn client_ports(listeners: &[Listener], service_port: i64) -> Vec<ClientPort> {
+    if let [only] = listeners {
+        return vec![ClientPort {
+            name: "proxy".to_owned(),
+            container: only.address.port(),
+            service: service_port,
+        }];
+    }
+    let ports = listeners.iter().map(|listener| {
+        let container = listener.address.port();
+        let (name, service) = match &listener.port {
+            Some(PortRef::Name(name)) if name.len() <= 15 && name != "admin" => {
+                (name.clone(), container)
+            }
+            Some(PortRef::Number(number)) => (format!("proxy-{container}"), *number),
+            _ => (format!("proxy-{container}"), container),
+        };
+        ClientPort {
+            name,
+            container,
+            service: service.into(),
+        }
+    });
+    ports.collect()
 }
 
 impl Install {
     /// What selects the proxy's pods.
-    fn selector(&self) -> Map {
+    pub(super) fn selector(&self) -> Map {
         Map::new().set("matchLabels", self.labels())
     }
 
@@ -56,7 +84,7 @@ impl Install {
             .set("type", "RollingUpdate")
             .set("rollingUpdate", update);
         let template = Map::new()
-            .set("metadata", Map::new().set("labels", self.labels()))
+            .set("metadata", Map::new().set("labels", self.pod_labels()))
             .set("spec", self.pod());
         let spec = Map::new()
             .comment(
@@ -72,6 +100,19 @@ impl Install {
             .set("kind", "Deployment")
             .set("metadata", self.metadata(&self.name))
             .set("spec", spec)
+    }
+
+    /// The labels of the proxy's pods.
+    fn pod_labels(&self) -> Map {
+        let taken = self.taken_labels();
+        let comment = match taken.is_empty() {
+            true => "",
+            false => "By these the Service of the clients selects, once it is switched.",
+        };
+        let labels = self.labels().comment(comment);
+        taken
+            .into_iter()
+            .fold(labels, |map, (key, value)| map.set(&key, value))
     }
 
     fn pod(&self) -> Map {
@@ -109,7 +150,7 @@ impl Install {
                 .set("fsGroup", 65_532);
         }
         security = security.set("seccompProfile", Map::new().set("type", "RuntimeDefault"));
-        let mut ports = self.client_ports().into_iter();
+        let mut ports = self.client_ports.iter();
         if ports.any(|port| port.container < FIRST_UNPRIVILEGED_PORT) {
             let sysctl = Map::new()
                 .set("name", "net.ipv4.ip_unprivileged_port_start")
@@ -197,38 +238,9 @@ impl Install {
             .settings
             .admin_listen
             .map(|at| port("admin", at.port()));
-        let clients = self.client_ports().into_iter();
+        let clients = self.client_ports.iter();
         let clients = clients.map(|it| port(&it.name, it.container));
         clients.chain(admin).collect()
-    }
-
-    /// Where clients connect. One alone is called `proxy`; several are called what the
-    /// app's Service calls them, as far as the name may be that of a port of a container
-    /// (IANA_SVC_NAME: 15 characters), and have the numbers that they have there.
-    fn client_ports(&self) -> Vec<ClientPort> {
-        if let [only] = &self.settings.listen[..] {
-            return vec![ClientPort {
-                name: "proxy".to_owned(),
-                container: only.address.port(),
-                service: self.service_port,
-            }];
-        }
-        let ports = self.settings.listen.iter().map(|listener| {
-            let container = listener.address.port();
-            let (name, service) = match &listener.port {
-                Some(PortRef::Name(name)) if name.len() <= 15 && name != "admin" => {
-                    (name.clone(), container)
-                }
-                Some(PortRef::Number(number)) => (format!("proxy-{container}"), *number),
-                _ => (format!("proxy-{container}"), container),
-            };
-            ClientPort {
-                name,
-                container,
-                service: service.into(),
-            }
-        });
-        ports.collect()
     }
 
     fn resources(&self) -> Map {
@@ -243,15 +255,16 @@ impl Install {
             .set("limits", Map::new().set("memory", memory))
     }
 
-    pub(super) fn service(&self) -> Map {
-        let port = |port: ClientPort| {
+    /// The Service that clients connect to, where they are pointed to one of the proxy's own.
+    pub(super) fn client_service_object(&self) -> Map {
+        let port = |port: &ClientPort| {
             let port = Map::new()
                 .set("name", port.name.as_str())
                 .set("port", port.service)
                 .set("targetPort", port.name.as_str());
             Item::new("", port)
         };
-        let ports: Vec<Item> = self.client_ports().into_iter().map(port).collect();
+        let ports: Vec<Item> = self.client_ports.iter().map(port).collect();
         let spec = Map::new()
             .set("ports", ports)
             .set("selector", self.labels());
@@ -273,40 +286,11 @@ impl Install {
             .set("spec", spec)
     }
 
-    /// The Service that the app's pods get, where the proxy takes over theirs.
-    pub(super) fn app_service(&self) -> Option<Map> {
-        let TakeOver {
-            labels,
-            port,
-            service,
-        } = self.take_over.as_ref()?;
-        let target: Yaml = match port.parse::<i32>() {
-            Ok(number) => number.into(),
-            Err(_) => port.as_str().into(),
-        };
-        let selector = labels.iter();
-        let selector = selector.fold(Map::new(), |map, (key, value)| map.set(key, value.as_str()));
-        let port = Map::new()
-            .set("port", self.service_port)
-            .set("targetPort", target);
-        let spec = Map::new().set("ports", [port]).set("selector", selector);
-        let object = Map::new()
-            .set("apiVersion", "v1")
-            .set("kind", "Service")
-            .set("metadata", self.metadata(service))
-            .set("spec", spec);
-        Some(object)
-    }
-
     pub(super) fn policy(&self) -> Option<Map> {
         let from = self.network_policy.as_deref()?;
         let item = |port: &str| Item::new("", Map::new().set("port", port));
         let on = |port: &str| vec![item(port)];
-        let clients: Vec<Item> = self
-            .client_ports()
-            .iter()
-            .map(|it| item(&it.name))
-            .collect();
+        let clients: Vec<Item> = self.client_ports.iter().map(|it| item(&it.name)).collect();
         let names = Map::new().set("kubernetes.io/metadata.name", from);
         let namespace = Map::new().set("namespaceSelector", Map::new().set("matchLabels", names));
         let admin = Map::new()
@@ -323,38 +307,6 @@ impl Install {
         let object = Map::new()
             .set("apiVersion", "networking.k8s.io/v1")
             .set("kind", "NetworkPolicy")
-            .set("metadata", self.metadata(&self.name))
-            .set("spec", spec);
-        Some(object)
-    }
-
-    pub(super) fn monitor(&self) -> Option<Map> {
-        let spec = Map::new()
-            .set("selector", self.selector())
-            .comment("Which app: becomes the label app_kubernetes_io_instance of every series.")
-            .set("podTargetLabels", ["app.kubernetes.io/instance"])
-            .set(
-                "podMetricsEndpoints",
-                vec![Item::new("", Map::new().set("port", "admin"))],
-            );
-        let object = Map::new()
-            .set("apiVersion", "monitoring.coreos.com/v1")
-            .set("kind", "PodMonitor")
-            .set("metadata", self.metadata(&self.name))
-            .set("spec", spec);
-        self.pod_monitor.then_some(object)
-    }
-
-    pub(super) fn route(&self) -> Option<Map> {
-        let gateway = Map::new().set("name", self.tcp_route.as_deref()?);
-        let backend = Map::new()
-            .set("name", self.client_service())
-            .set("port", self.client_ports().first()?.service);
-        let rule = Map::new().set("backendRefs", [backend]);
-        let spec = Map::new().set("parentRefs", [gateway]).set("rules", [rule]);
-        let object = Map::new()
-            .set("apiVersion", "gateway.networking.k8s.io/v1alpha2")
-            .set("kind", "TCPRoute")
             .set("metadata", self.metadata(&self.name))
             .set("spec", spec);
         Some(object)
