@@ -64,7 +64,7 @@ pub static COMMAND: Command = Command {
     run,
 };
 
-static OPTIONS: [CommandOption; 12] = [
+static OPTIONS: [CommandOption; 14] = [
     CommandOption::value(
         "--image",
         "IMAGE",
@@ -115,6 +115,19 @@ static OPTIONS: [CommandOption; 12] = [
         "none",
         "A PodMonitor of the Prometheus operator",
     ),
+    CommandOption::switch(
+        "--alerts",
+        "none",
+        "A PrometheusRule of the Prometheus operator with the alerts of zpa. They are for all \
+         proxies that it scrapes: once is enough",
+    ),
+    CommandOption::value(
+        "--monitoring-labels",
+        "KEY=VALUE,...",
+        "none",
+        "Labels of PodMonitor and PrometheusRule, where Prometheus selects them by labels, such as \
+         release=kube-prometheus-stack",
+    ),
     CommandOption::value(
         "--tcp-route",
         "GATEWAY",
@@ -163,6 +176,8 @@ struct Install {
     connections: usize,
     network_policy: Option<String>,
     pod_monitor: bool,
+    alerts: bool,
+    monitoring_labels: Vec<(String, String)>,
     /// The Gateways of the client ports, if there are to be routes.
     routes: Vec<Parent>,
     openshift: bool,
@@ -242,6 +257,8 @@ impl Install {
                 from.unwrap_or("monitoring").to_owned()
             }),
             pod_monitor: options.is_given("--pod-monitor"),
+            alerts: options.is_given("--alerts"),
+            monitoring_labels: monitoring::labels(options)?,
             routes: Vec::new(),
             openshift: options.is_given("--openshift"),
             reads_pods: settings.fail_fast || options.is_given("--read-pods"),
@@ -303,9 +320,11 @@ impl Install {
 
     fn render(&self, args: &[OsString]) -> String {
         let mut text = self.head(args);
-        for (comment, object) in self.objects() {
+        let documents = self.objects().into_iter();
+        let documents = documents.map(|(comment, object)| document(comment, &object));
+        for document in documents.chain(self.rule()) {
             text += "---\n";
-            text += &document(comment, &object);
+            text += &document;
         }
         text
     }
@@ -397,6 +416,16 @@ fn number(options: &Options, name: &str, default: i64, most: i64) -> Result<i64,
         .ok()
         .filter(|number| (1..=most).contains(number));
     number.ok_or_else(|| format!("{name}: {text} is not a number from 1 to {most}"))
+}
+
+/// Labels as `KEY=VALUE,...`; `None` if it is something else.
+fn label_list(text: &str) -> Option<Vec<(String, String)>> {
+    let labels = text.split(',').map(|label| {
+        let (key, value) = label.split_once('=')?;
+        let is_given = !key.is_empty() && !value.is_empty();
+        is_given.then(|| (key.to_owned(), value.to_owned()))
+    });
+    labels.collect()
 }
 
 /// `text`, if it can be the name of a Service.

@@ -453,6 +453,17 @@ fn the_image_is_built_with_every_manifest_and_the_build_context_has_what_is_copi
             "the Containerfile does not copy {path}"
         );
     }
+    // What the code includes of what is not code.
+    let included = "../../../manifests/";
+    for (file, text) in self::sources() {
+        for rest in text.split(&format!("include_str!(\"{included}")).skip(1) {
+            let path = format!("manifests/{}", rest.split('"').next().unwrap());
+            assert!(
+                sources.contains(&&*path),
+                "the Containerfile does not copy {path}, which {file} includes"
+            );
+        }
+    }
 }
 
 #[test]

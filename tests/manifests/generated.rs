@@ -329,6 +329,10 @@ fn what_cannot_be_is_refused_in_one_line_each() {
             &["--deployment=a", "--tcp-route=Edge"],
             "--tcp-route: \"Edge\"",
         ),
+        (
+            &["--deployment=a", "--monitoring-labels=release"],
+            "--monitoring-labels: release is no list of labels",
+        ),
     ] {
         let Output::Errors(errors) = run(args) else {
             panic!("{args:?} is taken");
@@ -337,6 +341,25 @@ fn what_cannot_be_is_refused_in_one_line_each() {
         assert!(text.contains(expected), "{args:?}: {text}");
         assert!(!text.contains("secret-token"), "{text}");
     }
+}
+
+#[test]
+fn the_alerts_are_those_of_the_component() {
+    let args = [
+        "--deployment=my-app",
+        "--alerts",
+        "--monitoring-labels=release=stack,team=a",
+    ];
+    let Some(objects) = objects(&args) else {
+        return;
+    };
+    let rule = find(&objects, "PrometheusRule", "my-app-zpa");
+    assert_eq!(rule["metadata"]["labels"]["release"], "stack");
+    assert_eq!(rule["metadata"]["labels"]["team"], "a");
+    let component = "manifests/components/monitoring/alerts.yaml";
+    let component = std::fs::read(crate::root().join(component)).unwrap();
+    let component = read(&component).unwrap();
+    assert_eq!(rule["spec"], component[0]["spec"]);
 }
 
 #[test]
