@@ -3,6 +3,7 @@
 //! The objects are those of `manifests/base` as the overlay of `manifests/example`
 //! has them; tests hold both to one another. The same arguments give the same output.
 
+mod files;
 mod head;
 mod lookup;
 mod monitoring;
@@ -18,9 +19,9 @@ use super::options::{CommandOption, Options};
 use super::yaml::{Map, document};
 use super::{Environment, Output};
 use crate::engine::connections_within;
-use crate::kubeconfig_flags::KubeconfigFlags;
 use crate::settings::{self, Settings};
 use crate::workload::WakeReplicas;
+use files::Mount;
 use lookup::Arguments;
 use objects::ClientPort;
 use routes::Parent;
@@ -64,7 +65,7 @@ pub static COMMAND: Command = Command {
     run,
 };
 
-static OPTIONS: [CommandOption; 14] = [
+static OPTIONS: [CommandOption; 15] = [
     CommandOption::value(
         "--image",
         "IMAGE",
@@ -135,6 +136,12 @@ static OPTIONS: [CommandOption; 14] = [
         "A TCPRoute from that Gateway to the proxy: [NAMESPACE/]GATEWAY[:LISTENER]. With several \
          ports one for each, in their order, separated by commas",
     ),
+    CommandOption::value(
+        "--config-map",
+        "NAME:DIRECTORY",
+        "none",
+        "Mount that ConfigMap in the proxy's container, for settings that name files",
+    ),
     CommandOption::switch(
         "--lookup",
         "nothing is read",
@@ -180,6 +187,7 @@ struct Install {
     monitoring_labels: Vec<(String, String)>,
     /// The Gateways of the client ports, if there are to be routes.
     routes: Vec<Parent>,
+    mount: Option<Mount>,
     openshift: bool,
     /// Whether it may read the pods of the app.
     reads_pods: bool,
@@ -215,6 +223,7 @@ impl Install {
         }
         install.add_routes(&options).map_err(line)?;
         install.variables = variables(&install.settings)?;
+        files::check(&install).map_err(line)?;
         Ok(install)
     }
 
@@ -222,11 +231,6 @@ impl Install {
         let Some(app) = settings.target_ref.name().map(str::to_owned) else {
             return Err("what is scaled has to be given by its name: a Role names it".to_owned());
         };
-        if let Some(flag) = of_no_pod(&settings) {
-            return Err(format!(
-                "--{flag}: is for use outside a cluster; the proxy has its service account"
-            ));
-        }
         if settings.webhook.is_some() {
             return Err(
                 "--webhook: is a secret, and no part of manifests: put it into a Secret, and let \
@@ -260,6 +264,7 @@ impl Install {
             alerts: options.is_given("--alerts"),
             monitoring_labels: monitoring::labels(options)?,
             routes: Vec::new(),
+            mount: Mount::of(options)?,
             openshift: options.is_given("--openshift"),
             reads_pods: settings.fail_fast || options.is_given("--read-pods"),
             app,
@@ -397,14 +402,6 @@ fn variables(settings: &Settings) -> Result<Vec<(&'static str, String)>, Vec<Str
         }
     }
     Ok(variables)
-}
-
-/// The setting that says how the API server is reached, if that is not as in a pod.
-fn of_no_pod(settings: &Settings) -> Option<&'static str> {
-    if settings.kube != KubeconfigFlags::default() {
-        return Some("kubeconfig");
-    }
-    settings.api_server.is_some().then_some("api-server")
 }
 
 fn number(options: &Options, name: &str, default: i64, most: i64) -> Result<i64, String> {

@@ -330,6 +330,38 @@ fn what_cannot_be_is_refused_in_one_line_each() {
             "--tcp-route: \"Edge\"",
         ),
         (
+            &["--deployment=a", "--credentials=/tmp/secret-token"],
+            "--credentials: is for use outside a cluster",
+        ),
+        (
+            &["--deployment=a", "--hold-answer=/f"],
+            "--hold-answer: the file /f is none of the proxy's container: put it into a ConfigMap",
+        ),
+        (
+            &["--deployment=a", "--ignore-sources=10.0.0.0/8,@f"],
+            "--ignore-sources: the file f is none",
+        ),
+        (
+            &[
+                "--deployment=a",
+                "--webhook-ca=/etc/ca",
+                "--config-map=my-files:/etc/zpa",
+            ],
+            "--webhook-ca: the file /etc/ca is none",
+        ),
+        (
+            &[
+                "--deployment=a",
+                "--waiting-page=/etc/zpa/../x",
+                "--config-map=my-files:/etc/zpa",
+            ],
+            "--waiting-page: the file /etc/zpa/../x is none",
+        ),
+        (
+            &["--deployment=a", "--config-map=my-files"],
+            "--config-map: \"my-files\" is not a ConfigMap and a directory",
+        ),
+        (
             &["--deployment=a", "--monitoring-labels=release"],
             "--monitoring-labels: release is no list of labels",
         ),
@@ -344,15 +376,24 @@ fn what_cannot_be_is_refused_in_one_line_each() {
 }
 
 #[test]
-fn the_alerts_are_those_of_the_component() {
+fn files_are_in_a_config_map_and_alerts_are_those_of_the_component() {
     let args = [
         "--deployment=my-app",
+        "--ignore-sources=@/etc/zpa/ignored",
+        "--config-map=my-files:/etc/zpa/",
         "--alerts",
         "--monitoring-labels=release=stack,team=a",
     ];
     let Some(objects) = objects(&args) else {
         return;
     };
+    let pod = &find(&objects, "Deployment", "my-app-zpa")["spec"]["template"]["spec"];
+    let volume = json!([{ "name": "files", "configMap": { "name": "my-files" } }]);
+    assert_eq!(pod["volumes"], volume);
+    assert_eq!(
+        pod["containers"][0]["volumeMounts"],
+        json!([{ "name": "files", "mountPath": "/etc/zpa", "readOnly": true }])
+    );
     let rule = find(&objects, "PrometheusRule", "my-app-zpa");
     assert_eq!(rule["metadata"]["labels"]["release"], "stack");
     assert_eq!(rule["metadata"]["labels"]["team"], "a");

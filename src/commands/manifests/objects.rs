@@ -132,6 +132,7 @@ impl Install {
             .set("enableServiceLinks", false)
             .set("securityContext", self.pod_security())
             .set("containers", vec![Item::new("", self.container())])
+            .set_if("volumes", self.mount.as_ref().map(|it| [it.volume()]))
     }
 
     /// Seconds: what the drain takes at most, and five.
@@ -200,6 +201,7 @@ impl Install {
             .set("livenessProbe", liveness)
             .set("securityContext", security)
             .set("resources", self.resources())
+            .set_if("volumeMounts", self.mount.as_ref().map(|it| [it.mount()]))
     }
 
     fn environment(&self) -> Vec<Item> {
