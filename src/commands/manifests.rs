@@ -65,7 +65,7 @@ pub static COMMAND: Command = Command {
     run,
 };
 
-static OPTIONS: [CommandOption; 15] = [
+static OPTIONS: [CommandOption; 16] = [
     CommandOption::value(
         "--image",
         "IMAGE",
@@ -136,6 +136,11 @@ static OPTIONS: [CommandOption; 15] = [
         "A TCPRoute from that Gateway to the proxy: [NAMESPACE/]GATEWAY[:LISTENER]. With several \
          ports one for each, in their order, separated by commas",
     ),
+    CommandOption::switch(
+        "--hpa",
+        "none",
+        "A note on what a HorizontalPodAutoscaler of the app has to have",
+    ),
     CommandOption::value(
         "--config-map",
         "NAME:DIRECTORY",
@@ -187,6 +192,7 @@ struct Install {
     monitoring_labels: Vec<(String, String)>,
     /// The Gateways of the client ports, if there are to be routes.
     routes: Vec<Parent>,
+    hpa_note: bool,
     mount: Option<Mount>,
     openshift: bool,
     /// Whether it may read the pods of the app.
@@ -264,6 +270,7 @@ impl Install {
             alerts: options.is_given("--alerts"),
             monitoring_labels: monitoring::labels(options)?,
             routes: Vec::new(),
+            hpa_note: options.is_given("--hpa"),
             mount: Mount::of(options)?,
             openshift: options.is_given("--openshift"),
             reads_pods: settings.fail_fast || options.is_given("--read-pods"),

@@ -7,6 +7,13 @@ use super::Install;
 use super::take_over::TakeOver;
 use crate::duration;
 
+/// The comment of the note about an HPA.
+const HPA: &str = "\
+Beside a HorizontalPodAutoscaler of the app: it needs a minReplicas of 1 or more. It
+leaves an app at zero alone, and goes on from --wake-replicas once it is awake, which
+is best the same as its minReplicas. With minReplicas: 0 it scales to and from zero by
+itself, and against the proxy.";
+
 impl Install {
     /// The comment at the top: what this is, and how to apply, check and remove it.
     pub(super) fn head(&self, args: &[OsString]) -> String {
@@ -15,6 +22,9 @@ impl Install {
         match &self.take_over {
             None => self.write_steps(&mut text, &command),
             Some(taken) => self.write_take_over(&mut text, &command, taken),
+        }
+        if self.hpa_note {
+            let _ = write!(text, "\n{HPA}\n");
         }
         let lines = text.lines().map(|line| format!("# {line}"));
         let lines = lines.map(|line| format!("{}\n", line.trim_end()));
