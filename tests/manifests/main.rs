@@ -9,6 +9,7 @@ mod custom;
 mod fleet;
 mod generated;
 mod list;
+mod printed;
 mod rendering;
 mod schema;
 mod take_over;
