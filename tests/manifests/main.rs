@@ -141,7 +141,7 @@ fn the_service_selects_the_pods_of_its_own_proxy() {
 
 #[test]
 fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
-    let copy = Scratch::make("own");
+    let copy = Scratch::make();
     let edits = [
         ("- ../../base", "- ../manifests/base"),
         ("my-app", "postgres"),
@@ -186,7 +186,7 @@ fn what_is_numbered_in_the_example_is_all_that_an_app_of_ones_own_takes() {
 
 /// The overlay with components of `manifests/components` added.
 fn overlay_with(components: &[&str]) -> Scratch {
-    let copy = Scratch::make(&components.join("-"));
+    let copy = Scratch::make();
     let added = components
         .iter()
         .map(|it| format!("  - ../manifests/components/{it}\n"))

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
@@ -14,9 +15,10 @@ use super::OVERLAY;
 pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    /// `label` tells it from those of other tests.
-    pub(super) fn make(label: &str) -> Scratch {
-        let name = format!("zpa-manifests-{}-{label}", std::process::id());
+    pub(super) fn make() -> Scratch {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("zpa-manifests-{}-{number}", std::process::id());
         let copy = Scratch(std::env::temp_dir().join(name));
         for path in files(&root().join("manifests")) {
             Scratch::place(&path, &copy.0.join(path.strip_prefix(root()).unwrap()));
