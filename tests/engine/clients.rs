@@ -310,6 +310,7 @@ fn when_the_app_sleeps_what_is_silent_or_ignored_is_closed_and_what_counts_is_no
     let mut client = rig.connect();
     let mut server = rig.accept(&pod);
     rig.until("all are served", |e| e.counts(APP).forwarded == 3);
+    rig.skew += Duration::from_secs(5);
     let now = rig.now();
     rig.engine.end_uncounted(APP, now);
     rig.expect_fin(&mut silent);

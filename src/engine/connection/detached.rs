@@ -7,6 +7,8 @@
 //! not show that an answer is complete, so an idle timeout has to be set too. Whether the server
 //! would know the client again is the operator's to say ([`SilentConnections::Detach`]).
 
+use std::time::Duration;
+
 use log::debug;
 
 use super::super::close_reason::CloseReason;
@@ -18,6 +20,10 @@ use super::{Connection, State, Usage};
 use crate::clock::Time;
 use crate::rules::Preread;
 use crate::rules::idle::SilentConnections;
+
+/// How long a connection that does not count for another reason than its silence must have carried
+/// no byte to be at rest: a transfer may pause.
+const AT_REST_AFTER: Duration = Duration::from_secs(5);
 
 impl<S: Socket> Connection<S> {
     /// Whether the client's side has outlived the backend's.
@@ -31,23 +37,31 @@ impl<S: Socket> Connection<S> {
     }
 
     /// The app sleeps: ends a connection that a backend serves though it does not count, or
-    /// detaches it. `accepts` says whether this proxy accepts clients: once it drains, their
-    /// connections end.
+    /// detaches it. It ends with FINs where it is at rest, so that a pool of connections sees an
+    /// end and no error, else with resets. `accepts` says whether this proxy accepts clients: once
+    /// it drains, their connections end.
     pub fn fall_asleep<C: Connect<Socket = S>>(
         &mut self,
         accepts: bool,
         cx: &mut Context<'_, C>,
     ) -> Transition {
-        let is_wanted = accepts && cx.port.rules.idle.silent == SilentConnections::Detach;
         let is_silent = matches!(self.usage, Usage::Silent | Usage::Resuming);
-        let may_detach = is_wanted && is_silent && !self.awaits_answer;
+        let is_wanted = accepts && cx.port.rules.idle.silent == SilentConnections::Detach;
+        let may_end = is_silent || self.last_traffic + AT_REST_AFTER <= cx.now;
         let at_rest = match &mut self.state {
-            State::Relaying(relay) if may_detach => relay.is_at_rest(&mut self.client),
+            State::Relaying(relay) if may_end && !self.awaits_answer => {
+                relay.is_at_rest(&mut self.client)
+            }
             _ => None,
         };
         match at_rest {
-            Some(bytes_wait) => self.detach(bytes_wait, cx),
-            None => Transition::Close(CloseReason::Asleep),
+            Some(bytes_wait) if is_wanted && is_silent => self.detach(bytes_wait, cx),
+            Some(false) => Transition::Close(CloseReason::Asleep),
+            // A FIN would look like a complete stream.
+            Some(true) | None => {
+                self.reset_on_close();
+                Transition::Close(CloseReason::Asleep)
+            }
         }
     }
 
