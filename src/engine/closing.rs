@@ -5,6 +5,8 @@
 //! orphan up if the reader pauses (`tcp_orphan_retries`, tcp(7)), and drops it with the
 //! network namespace of the pod. An RST drops unsent bytes at once.
 
+use std::mem;
+
 use super::ack_timeout::AckTimeout;
 use super::balancer::AddressId;
 use super::buffers::Buffers;
@@ -29,6 +31,8 @@ enum Ending {
         to_client: bool,
         /// Whether any byte was written to the backend.
         to_backend: bool,
+        /// The number of unacknowledged bytes, at the last [`Closing::has_progressed`].
+        owed: u64,
     },
     /// One side is broken. The other one, the remaining side, is reset as soon as it has
     /// acknowledged everything.
@@ -58,6 +62,7 @@ impl<S: Socket> Closing<S> {
         let ending = Ending::Finished {
             to_client: relay.sent_to(client, Side::Client) > 0,
             to_backend: relay.sent_to(client, Side::Backend) > 0,
+            owed: u64::MAX,
         };
         let (backend, _) = relay.into_backend(buffers);
         Closing { backend, ending }
@@ -101,6 +106,8 @@ impl<S: Socket> Closing<S> {
             // An error means that the FIN was sent before.
             let _ = self.backend.socket.shut_write();
             let _ = client.socket.shut_write();
+            // From now on progress is counted.
+            self.has_progressed(client);
         }
         next
     }
@@ -123,6 +130,15 @@ impl<S: Socket> Closing<S> {
         }
     }
 
+    /// Whether a side has acknowledged bytes since this was asked last.
+    pub fn has_progressed(&mut self, client: &ClientSide<S>) -> bool {
+        let Ending::Finished { owed, .. } = &mut self.ending else {
+            return false;
+        };
+        let now = client.socket.unacknowledged() + self.backend.socket.unacknowledged();
+        now < mem::replace(owed, now)
+    }
+
     /// Checks which bytes are not acknowledged yet.
     pub fn check(&mut self, client: &ClientSide<S>, now: Time) -> Next {
         let backend = &self.backend.socket;
@@ -130,6 +146,7 @@ impl<S: Socket> Closing<S> {
             Ending::Finished {
                 to_client,
                 to_backend,
+                ..
             } => {
                 let client_lacks = *to_client && lacks(&client.socket);
                 if client_lacks || *to_backend && lacks(backend) {

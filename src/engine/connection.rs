@@ -288,9 +288,10 @@ impl<S: Socket> Connection<S> {
             State::Detached => self.check_traffic(cx),
             State::Closing(closing) => match closing.check(&self.client, cx.now) {
                 Next::Wait => {
-                    self.enable_keepalive();
-                    self.schedule(None, cx);
-                    Transition::Stay
+                    if closing.has_progressed(&self.client) {
+                        self.last_traffic = cx.now;
+                    }
+                    self.check_traffic(cx)
                 }
                 next => self.apply_next(next, cx),
             },
@@ -400,7 +401,11 @@ impl<S: Socket> Connection<S> {
             return Transition::Stay;
         };
         let closing = Closing::finished(relay, &self.client, &mut cx.shared.buffers);
-        self.begin_closing(closing, cx)
+        let transition = self.begin_closing(closing, cx);
+        if let Transition::Stay = transition {
+            self.begin_wait_for_reader(cx);
+        }
+        transition
     }
 
     /// Begins to close: one side is broken, and all that it sent was written to the other.

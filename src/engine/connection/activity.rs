@@ -134,14 +134,29 @@ impl<S: Socket> Connection<S> {
     /// Closes a silent connection: with FINs where both sides have everything, so that a pool
     /// of connections sees an end and no error, else with resets.
     fn close_idle(&self, reason: CloseReason) -> Transition {
-        if let State::Relaying(relay) = &self.state {
-            let is_owed =
-                self.client.socket.unacknowledged() > 0 || relay.socket().unacknowledged() > 0;
-            if is_owed || !relay.is_flushed(&self.client) {
-                self.reset_on_close();
+        let is_owed = match &self.state {
+            State::Relaying(relay) => {
+                self.client.socket.unacknowledged() > 0
+                    || relay.socket().unacknowledged() > 0
+                    || !relay.is_flushed(&self.client)
             }
+            State::Closing(_) => true,
+            _ => false,
+        };
+        if is_owed {
+            self.reset_on_close();
         }
         Transition::Close(reason)
+    }
+
+    /// Both sides have ended, and one has not read everything yet. The rules about silence go on:
+    /// what it reads is traffic.
+    pub(super) fn begin_wait_for_reader<C>(&mut self, cx: &mut Context<'_, C>) {
+        self.last_traffic = cx.now;
+        if cx.port.rules.idle.half_close_timeout.is_some() {
+            self.is_half_closed = true;
+            self.schedule_idle(cx);
+        }
     }
 
     /// Handles an event of a silent connection. Returns what to do in place of moving bytes, if

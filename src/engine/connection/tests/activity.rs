@@ -293,3 +293,56 @@ fn what_is_served_and_does_not_count_is_known_when_the_app_sleeps() {
     assert!(!held.is_served_uncounted(), "no pod serves it");
     assert_eq!(held.counted_as(), CountedAs::Waiting);
 }
+
+/// It takes what fits into its window, and answers the probes of the kernel for ever.
+#[test]
+fn who_does_not_read_the_last_bytes_falls_under_the_rules_about_silence_too() {
+    let both_ended: &[Step] = &[
+        Backend(Accept),
+        Client(Fin),
+        Backend(Bulk(90)),
+        Backend(Fin),
+        Wait(SECOND),
+    ];
+    for (label, rules, steps, counted, is_open) in [
+        (
+            "no rule",
+            IdleRules::default(),
+            &[Wait(60 * MINUTE)][..],
+            1,
+            true,
+        ),
+        ("just before", IDLE, &[Wait(ALMOST - SECOND)], 1, true),
+        ("at the idle timeout", IDLE, &[Wait(MINUTE)], 0, false),
+        ("half-close timeout", HALF_CLOSE, &[Wait(MINUTE)], 0, false),
+        ("silence", SILENCE, &[Wait(MINUTE)], 0, true),
+        (
+            "it reads now and then",
+            IDLE,
+            &[
+                Wait(ALMOST - SECOND),
+                Client(Read(10)),
+                Wait(ALMOST),
+                Client(Read(10)),
+                Wait(ALMOST),
+            ],
+            1,
+            true,
+        ),
+    ] {
+        let mut rig = Rig::new(50, 1, true);
+        rig.port.rules.idle = rules;
+        rig.play(both_ended);
+        assert!(rig.is_open(), "{label}: {}", rig.story());
+        rig.play(steps);
+        assert_eq!(
+            (rig.port.counts.counted, rig.is_open()),
+            (counted, is_open),
+            "{label}"
+        );
+        if !is_open {
+            assert!(rig.story().contains("RST"), "{label}: {}", rig.story());
+            assert_eq!(rig.leftovers(), [""; 0], "{label}");
+        }
+    }
+}
