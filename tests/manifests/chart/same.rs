@@ -1,10 +1,14 @@
 //! The chart's objects beside those of `zpa manifests`, and of kustomize for several apps.
 
+use std::fs;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::super::generated::{self, comparable};
-use super::super::rendering::{rendered, text};
-use super::{list, objects};
+use super::super::rendering::{rendered, root, text};
+use super::take_over::taken_over;
+use super::{app, list, objects};
 
 /// Fails if the chart with these values is something else than `zpa manifests`.
 fn compare(values: &Value, args: &[&str]) {
@@ -145,6 +149,51 @@ fn with_the_same_arguments_it_renders_what_zpa_manifests_prints() {
     compare(
         &json!({ "settings": { "scale-target": "rollouts.argoproj.io/web" } }),
         &["--scale-target=rollouts.argoproj.io/web"],
+    );
+}
+
+#[test]
+fn it_takes_over_a_service_as_zpa_manifests_does() {
+    let path = root().join("tests/manifests/printed/service.json");
+    let live: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let edits: [&dyn Fn(&mut Value); 5] = [
+        &|_| {},
+        &|it| it["spec"]["ports"] = json!([{ "port": 443 }]),
+        &|it| it["spec"]["ports"] = json!([{ "name": "a", "port": 81, "targetPort": "web" }]),
+        &|it| it["spec"]["selector"] = json!({ "app.kubernetes.io/name": "my-app" }),
+        &|it| it["spec"]["trafficDistribution"] = json!("PreferClose"),
+    ];
+    for (at, edit) in edits.iter().enumerate() {
+        let mut service = live.clone();
+        edit(&mut service);
+        let name = format!("service-{}-{at}.json", std::process::id());
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&file, service.to_string()).unwrap();
+        let given = format!("--take-over={}", file.display());
+        compare(&app(taken_over(&service)), &["--deployment=my-app", &given]);
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn the_monitoring_and_the_routes_are_those_of_zpa_manifests() {
+    let labels = json!({ "release": "stack" });
+    let mut values = app(json!({
+        "podMonitor": { "enabled": true, "labels": labels },
+        "prometheusRule": { "enabled": true, "labels": labels },
+        "tcpRoute": { "gateway": "public", "namespace": "edge", "sectionNames": ["a", "b"] },
+    }));
+    values["settings"]["listen"] = json!("8080=http,5432=sql");
+    compare(
+        &values,
+        &[
+            "--deployment=my-app",
+            "--listen=8080=http,5432=sql",
+            "--pod-monitor",
+            "--alerts",
+            "--monitoring-labels=release=stack",
+            "--tcp-route=edge/public:a,edge/public:b",
+        ],
     );
 }
 

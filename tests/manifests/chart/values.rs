@@ -107,7 +107,9 @@ fn the_schema_takes_every_example_of_a_setting() {
                     (row.flag.to_owned(), value)
                 })
                 .collect();
-            let values = json!({ "settings": settings });
+            // Some name files there.
+            let mount = json!({ "name": "files", "mountPath": "/etc/" });
+            let values = json!({ "settings": settings, "extraVolumeMounts": [mount] });
             let Some(templated) = templated(&values, &[]) else {
                 return;
             };
@@ -186,6 +188,19 @@ fn values_that_mean_nothing_are_refused_with_what_to_do() {
             json!({ "settings": { "deployment": "a", "listen": "1=a,2=b" },
                     "tcpRoute": { "gateway": "edge", "sectionNames": ["a"] } }),
             "tcpRoute.sectionNames: has 1 for 2 ports",
+        ),
+        (
+            json!({ "settings": { "deployment": "a", "deny-sources": ["10.0.0.0/8", "@/etc/a/b"] },
+                    "extraVolumeMounts": [{ "name": "a", "mountPath": "/etc/ab" }] }),
+            "deny-sources: the file /etc/a/b is none of the proxy's container",
+        ),
+        (
+            json!({ "apps": [{ "deployment": "a", "listen": ":80", "hold-answer": "/etc/a" }] }),
+            "hold-answer: the file /etc/a is none",
+        ),
+        (
+            json!({ "settings": { "deployment": "a", "webhook-ca": "/etc/ca.crt" } }),
+            "webhook-ca: the file /etc/ca.crt is none",
         ),
         (
             json!({ "settings": { "deployment": "a".repeat(60) } }),
