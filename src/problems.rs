@@ -114,6 +114,22 @@ pub static ALL: [Explanation; 10] = [
     },
 ];
 
+/// The code of what is wrong with a pod, by the reason that Kubernetes gives.
+pub fn code_of_pod(reason: &str) -> &'static str {
+    match reason {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => PULL,
+        "CrashLoopBackOff" | "BackOff" => CRASH,
+        "Unschedulable" => SCHEDULE,
+        "Unhealthy" => READINESS,
+        _ => CONFIG,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

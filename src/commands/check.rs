@@ -1,14 +1,20 @@
 //! `zpa check` reports whether what the proxy needs is there, and what would disturb it.
 //!
-//! Everything is read from the API server first (`facts`). The checks are a table of pure
-//! functions of that (`checks`), so that tests pass them objects.
+//! The proxies that are installed are found first (`installed`), and the app is checked with the
+//! settings that they have for it (`given`). Everything is then read from the API server
+//! (`facts`). The checks are a table of pure functions of that (`checks`), so that tests pass
+//! them objects.
 
 mod checks;
 mod facts;
+mod given;
+mod installed;
 mod proxy;
 mod report;
+mod review;
 mod services;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -18,14 +24,17 @@ use super::options::{CommandOption, Options};
 use super::{Environment, Output};
 use crate::duration;
 use crate::kube::Access;
-use crate::kube::inspect::Inspector;
+use crate::kube::inspect::{Inspector, Reviewed};
 use crate::settings::{self, Origin, Settings};
 
-use checks::{CheckResult, Subject, examine};
-pub use checks::{codes, explain};
+use checks::{Case, CheckResult};
+pub use checks::{codes, explain, markdown_table};
 use facts::Facts;
+use given::Given;
+use installed::Installed;
 pub use proxy::settings_of;
 use report::Format;
+use review::Review;
 use services::Discovery;
 
 /// The interval between two checks with `--wait`.
@@ -42,12 +51,14 @@ pub static COMMAND: Command = Command {
     ],
     about: "Checks whether what zpa needs is there, and what would disturb it. It reads with your \
             kubeconfig, or in a pod with its service account, and changes nothing.\n\nPrints a line \
-            for each check: √ as it should be, ‼ a warning, × a failed check. zpa explain CODE says \
-            more about a code.",
+            for each check: √ as it should be, ‼ a warning, × a failed check, ? what could not be \
+            found out, - a skipped check. zpa explain CODE says more about a code.\n\nA proxy that is \
+            installed is found by what it runs, and the checks are made with the settings that it \
+            has for the app: beside the app's name none needs to be given.",
     options: &OPTIONS,
     settings: Some(
         "Every setting is an option too, those of kubeconfigs among them: zpa --help lists them. \
-         Give those that the proxy has, or is to have.",
+         One that is given counts in place of that of the proxy: give those that it is to have.",
     ),
     words: Vec::new,
     variables: &[
@@ -55,7 +66,10 @@ pub static COMMAND: Command = Command {
             "ZPA_..., KUBECONFIG",
             "The settings, as for the proxy: zpa --help names each.",
         ),
-        ("NO_COLOR", "If it is set, the table has no colours."),
+        (
+            "NO_COLOR",
+            "If it is set and not empty, the table has no colours.",
+        ),
     ],
     exit_codes: &[
         (
@@ -73,7 +87,7 @@ pub static COMMAND: Command = Command {
         ),
         (
             "--discover zero-pod-autoscaler/enabled=true --namespace dev --output json",
-            "All apps that are found in a namespace, for a program.",
+            "All apps that are found in a namespace, for a program; * is all namespaces.",
         ),
     ],
     run,
@@ -89,13 +103,14 @@ static OPTIONS: [CommandOption; 4] = [
         "--wait",
         "DURATION",
         "0",
-        "Repeat the checks for up to this long, while one that fails may still succeed by itself",
+        "Repeat the checks for up to this long, while one that makes the exit code may still \
+         succeed by itself",
     ),
     CommandOption::value(
         "--service-account",
         "NAME",
         "that of the proxy that is found; in a pod, its own",
-        "Whose permissions to check",
+        "Whose permissions to check; one of another namespace as NAMESPACE/NAME",
     ),
     CommandOption::value(
         "--output",
@@ -111,26 +126,26 @@ static OPTIONS: [CommandOption; 4] = [
 enum Account {
     /// The user whose credentials are used.
     Caller,
-    /// A service account of the namespace.
-    Named(String),
-    /// The service account of the proxy, if one is found.
+    /// A service account, of a namespace or that of the app.
+    Named(Option<String>, String),
+    /// The service accounts of the proxies, if any are found.
     OfTheProxy,
 }
 
 fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
-    match Run::new(args, environment) {
-        Ok(run) => run.check(environment),
+    match Run::new(args, environment).and_then(|run| run.check(environment)) {
+        Ok(output) => output,
         Err(errors) => Output::Errors(errors),
     }
 }
 
 struct Run {
-    /// The settings of the apps, each with its namespace, where they are not found.
-    apps: Vec<Settings>,
-    /// Where apps are found by their Services.
-    discovery: Option<Discovery>,
+    given: Given,
+    /// The namespace in which the app is, where its settings name none.
+    namespace: String,
     inspector: Inspector,
     before_install: bool,
+    is_in_a_pod: bool,
     wait: Duration,
     account: Account,
     format: Format,
@@ -138,79 +153,157 @@ struct Run {
 
 impl Run {
     fn new(args: &[OsString], environment: &Environment<'_>) -> Result<Run, Vec<String>> {
-        let options = Options::take(&OPTIONS, args).map_err(|why| vec![why])?;
-        let settings = super::process_settings(&COMMAND, options.rest.clone(), environment.env)?;
-        Run::from_options(&options, &settings, environment)
-    }
-
-    fn from_options(
-        options: &Options,
-        settings: &Settings,
-        environment: &Environment<'_>,
-    ) -> Result<Run, Vec<String>> {
+        let line = |why: String| vec![why];
+        let options = Options::take(&OPTIONS, args).map_err(line)?;
+        let given = Given::new(options.rest.clone(), environment)?;
         let wait = match options.value("--wait") {
-            Some(text) => duration::parse(text).map_err(|why| vec![format!("--wait: {why}")])?,
+            Some(text) => duration::parse(text).map_err(|why| line(format!("--wait: {why}")))?,
             None => Duration::ZERO,
         };
-        let format = format(options, environment).map_err(|why| vec![why])?;
-        let account = account(options, environment).map_err(|why| vec![why])?;
         let env = |name: &str| (environment.env)(name)?.into_string().ok();
-        let (access, namespace) = Access::discover(
-            &settings.kube,
-            settings.api_server.as_ref(),
-            Path::new(&settings.credentials),
+        let access = Access::discover(
+            &given.settings.kube,
+            given.settings.api_server.as_ref(),
+            Path::new(&given.settings.credentials),
             env,
-        )
-        .map_err(|why| vec![why.to_string()])?;
-        let inspector =
-            Inspector::new(access, environment.clock, environment.wall).map_err(|why| vec![why])?;
-        let namespace = settings.namespace.clone().or(namespace);
+        );
+        let (access, namespace) = access.map_err(|why| line(why.to_string()))?;
+        let namespace = given.settings.namespace.clone().or(namespace);
         Ok(Run {
-            apps: apps_given(settings, namespace.as_deref().unwrap_or("default"))?,
-            discovery: discovery(settings, namespace.as_deref().unwrap_or("default"))?,
-            inspector,
+            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+            inspector: Inspector::new(access, environment.clock, environment.wall).map_err(line)?,
             before_install: options.is_given("--pre"),
+            is_in_a_pod: (environment.env)("KUBERNETES_SERVICE_HOST").is_some(),
             wait,
-            account,
-            format,
+            account: account(&options, environment).map_err(line)?,
+            format: format(&options, environment).map_err(line)?,
+            given,
         })
     }
 
-    fn check(&self, environment: &Environment<'_>) -> Output {
+    fn check(&self, environment: &Environment<'_>) -> Result<Output, Vec<String>> {
         let end = (environment.clock)() + self.wait;
         loop {
-            let results = self.run_checks();
+            let results = self.run_checks(environment)?;
             let is_pending = results.iter().any(CheckResult::may_still_pass);
             if !is_pending || (environment.clock)() >= end {
-                return Output::Report {
+                return Ok(Output::Report {
                     text: report::render(&results, self.format),
                     code: report::exit_code(&results),
-                };
+                });
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    fn run_checks(&self) -> Vec<CheckResult> {
-        let (mut results, found) = match &self.discovery {
-            Some(discovery) => discovery.examine(&self.inspector),
-            None => (Vec::new(), Vec::new()),
-        };
-        let apps = self.apps.iter().chain(&found);
-        results.extend(apps.flat_map(|app| self.check_app(app)));
-        results
+    fn run_checks(&self, environment: &Environment<'_>) -> Result<Vec<CheckResult>, Vec<String>> {
+        let version = self.inspector.get("/version");
+        let mut results = checks::of_cluster(&version);
+        let settings = &self.given.settings;
+        results.extend(match (&settings.discover, &settings.apps) {
+            _ if version.is_err() => checks::of_silence(),
+            (Some(selector), _) => self.check_discovery(selector, environment)?,
+            (None, Some(_)) => self.check_list(environment)?,
+            (None, None) => self.check_one(environment)?,
+        });
+        Ok(results)
     }
 
-    fn check_app(&self, settings: &Settings) -> Vec<CheckResult> {
-        let facts = Facts::gather(self, settings);
-        let subject = Subject {
-            settings,
-            before_install: self.before_install,
+    /// Whether the caller is likely to install it.
+    fn asks_for_install(&self) -> bool {
+        self.before_install && !self.is_in_a_pod
+    }
+
+    // --- Which apps ---
+
+    /// Checks the app that is named, with the settings that an installed proxy has for it.
+    fn check_one(&self, environment: &Environment<'_>) -> Result<Vec<CheckResult>, Vec<String>> {
+        let mut app = self.given.settings.clone();
+        app.namespace = Some(self.namespace.clone());
+        let namespaces = BTreeSet::from([self.namespace.clone()]);
+        let installed = Installed::find(&self.inspector, &namespaces, &namespaces);
+        let target = self.inspector.target(&self.namespace, &app.target_ref);
+        let proxies = installed.in_front_of(&self.inspector, &app, &target);
+        if let Some(found) = proxies.iter().find_map(|it| it.app.as_ref()) {
+            app = self.given.over(found, environment)?;
+            app.namespace = Some(self.namespace.clone());
+            app.target_ref = found.target_ref.clone();
+        }
+        Ok(self.check_app(app, &installed))
+    }
+
+    /// Checks each app of a list.
+    fn check_list(&self, environment: &Environment<'_>) -> Result<Vec<CheckResult>, Vec<String>> {
+        let mut apps = read_list(&self.given.settings, &self.namespace)?;
+        let namespaces = namespaces(&apps);
+        let installed = Installed::find(&self.inspector, &namespaces, &namespaces);
+        if let Some(proxy) = installed.listing(&apps).first() {
+            let process = self.given.over(&proxy.settings, environment)?;
+            apps = read_list(&process, &self.namespace)?;
+        }
+        let apps = apps.into_iter();
+        Ok(apps
+            .flat_map(|app| self.check_app(app, &installed))
+            .collect())
+    }
+
+    /// Checks the apps that are found by their Services.
+    fn check_discovery(
+        &self,
+        selector: &str,
+        environment: &Environment<'_>,
+    ) -> Result<Vec<CheckResult>, Vec<String>> {
+        let is_of_all = self.given.settings.all_namespaces;
+        let namespace = (!is_of_all).then(|| self.namespace.clone());
+        let mut discovery = Discovery {
+            process: self.given.settings.clone(),
+            selector: selector.to_owned(),
+            namespace: namespace.clone(),
         };
-        let results = examine(&subject, &facts);
-        let named = results.into_iter().map(|finding| CheckResult {
-            app: (settings.origin() != Origin::CommandLine).then(|| name(settings)),
-            ..finding
+        let (_, apps) = discovery.examine(&self.inspector);
+        let places: BTreeSet<String> = namespace.clone().into_iter().collect();
+        let installed = Installed::find(&self.inspector, &places, &namespaces(&apps));
+        let proxies = installed.discovering(selector, namespace.as_deref());
+        if let Some(proxy) = proxies.first() {
+            discovery.process = self.given.over(&proxy.settings, environment)?;
+        }
+        let accounts: BTreeSet<Reviewed> = match &self.account {
+            Account::OfTheProxy => proxies.iter().map(|proxy| proxy.account()).collect(),
+            Account::Caller => BTreeSet::from([Reviewed::Caller]),
+            Account::Named(home, name) => BTreeSet::from([Reviewed::ServiceAccount {
+                namespace: home.clone().unwrap_or_else(|| self.namespace.clone()),
+                name: name.clone(),
+            }]),
+        };
+        let (mut results, apps) = discovery.examine(&self.inspector);
+        for whose in accounts {
+            let needs = review::needs_of_discovery();
+            let review = Review::ask(&self.inspector, whose, namespace.as_deref(), needs);
+            results.extend(checks::of_review(&review));
+        }
+        let apps = apps.into_iter();
+        results.extend(apps.flat_map(|app| self.check_app(app, &installed)));
+        Ok(results)
+    }
+
+    /// Checks an app, whose settings name its namespace.
+    fn check_app(&self, mut app: Settings, installed: &Installed) -> Vec<CheckResult> {
+        let namespace = app.namespace.clone().unwrap_or_default();
+        let target = self.inspector.target(&namespace, &app.target_ref);
+        if let (None, Ok(target)) = (&app.service, &target) {
+            app.service = target["metadata"]["name"].as_str().map(str::to_owned);
+        }
+        let facts = Facts::gather(self, &app, installed, target);
+        let case = Case {
+            settings: &app,
+            before_install: self.before_install,
+            facts: &facts,
+        };
+        let name = (app.origin() != Origin::CommandLine).then(|| name(&app));
+        let results = checks::of_app(&case).into_iter();
+        let named = results.map(|result| CheckResult {
+            app: name.clone(),
+            ..result
         });
         named.collect()
     }
@@ -227,39 +320,33 @@ pub(super) fn apps_given(
     if settings.discover.is_some() {
         return Ok(Vec::new());
     }
-    let Some(file) = &settings.apps else {
-        if settings.target_ref.name().is_none() {
-            return Err(vec![
-                "what is scaled has to be given by its name".to_owned(),
-            ]);
-        }
-        let mut app = settings.clone();
-        app.namespace = Some(namespace.to_owned());
-        return Ok(vec![app]);
-    };
+    if settings.apps.is_some() {
+        return read_list(settings, namespace);
+    }
+    if settings.target_ref.name().is_none() {
+        return Err(vec![
+            "what is scaled has to be given by its name".to_owned(),
+        ]);
+    }
+    let mut app = settings.clone();
+    app.namespace = Some(namespace.to_owned());
+    Ok(vec![app])
+}
+
+/// The apps of the list that the settings of a process name.
+fn read_list(process: &Settings, namespace: &str) -> Result<Vec<Settings>, Vec<String>> {
+    let file = process.apps.clone().unwrap_or_default();
     let line = |why: &str| format!("--apps (ZPA_APPS) {}: {why}", file.display());
-    let text = std::fs::read(file).map_err(|why| vec![line(&format!("cannot be read: {why}"))])?;
-    let apps = settings.read_apps(&text, namespace);
+    let text = std::fs::read(&file);
+    let text = text.map_err(|why| vec![line(&format!("cannot be read: {why}"))])?;
+    let apps = process.read_apps(&text, namespace);
     apps.map_err(|errors| errors.lines().map(line).collect())
 }
 
-/// Where apps are to be found by their Services, if that is asked for.
-///
-/// # Errors
-/// Where they are to be found in all namespaces.
-fn discovery(settings: &Settings, namespace: &str) -> Result<Option<Discovery>, Vec<String>> {
-    let Some(selector) = &settings.discover else {
-        return Ok(None);
-    };
-    if settings.all_namespaces {
-        let why = "check takes one namespace at a time; give it as --namespace";
-        return Err(vec![why.to_owned()]);
-    }
-    Ok(Some(Discovery {
-        process: settings.clone(),
-        selector: selector.clone(),
-        namespace: namespace.to_owned(),
-    }))
+fn namespaces(apps: &[Settings]) -> BTreeSet<String> {
+    apps.iter()
+        .filter_map(|app| app.namespace.clone())
+        .collect()
 }
 
 /// `namespace/name`.
@@ -269,9 +356,11 @@ fn name(settings: &Settings) -> String {
 }
 
 fn format(options: &Options, environment: &Environment<'_>) -> Result<Format, String> {
+    // An empty one does not count (no-color.org).
+    let is_plain = (environment.env)("NO_COLOR").is_some_and(|value| !value.is_empty());
     match options.value("--output") {
         None | Some("table") => Ok(Format::Table {
-            colours: environment.is_terminal && (environment.env)("NO_COLOR").is_none(),
+            colours: environment.is_terminal && !is_plain,
         }),
         Some("short") => Ok(Format::Short),
         Some("json") => Ok(Format::Json),
@@ -280,12 +369,22 @@ fn format(options: &Options, environment: &Environment<'_>) -> Result<Format, St
 }
 
 fn account(options: &Options, environment: &Environment<'_>) -> Result<Account, String> {
-    let in_a_pod = (environment.env)("KUBERNETES_SERVICE_HOST").is_some();
-    match options.value("--service-account") {
-        Some(name) => settings::dns_subdomain(name)
-            .map(Account::Named)
-            .map_err(|why| format!("--service-account: {name:?} {why}")),
-        None if in_a_pod => Ok(Account::Caller),
-        None => Ok(Account::OfTheProxy),
+    let is_in_a_pod = (environment.env)("KUBERNETES_SERVICE_HOST").is_some();
+    let Some(given) = options.value("--service-account") else {
+        return Ok(match is_in_a_pod {
+            true => Account::Caller,
+            false => Account::OfTheProxy,
+        });
+    };
+    let checked = |name: &str| {
+        let checked = settings::dns_subdomain(name);
+        checked.map_err(|why| format!("--service-account: {name:?} {why}"))
+    };
+    match given.split_once('/') {
+        Some((namespace, name)) => Ok(Account::Named(Some(checked(namespace)?), checked(name)?)),
+        None => checked(given).map(|name| Account::Named(None, name)),
     }
 }
+
+#[cfg(test)]
+mod tests;

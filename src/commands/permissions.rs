@@ -108,6 +108,30 @@ pub fn rules(settings: &Settings, service: &str, reads_pods: bool) -> Vec<Rule> 
     rules
 }
 
+const FIND: &str = "Find the apps by the labels and annotations of their Services.";
+
+/// The rules for a proxy that finds its apps by their Services, beside those of each app.
+pub fn discovery_rules() -> Vec<Rule> {
+    vec![Rule {
+        about: FIND,
+        group: String::new(),
+        resources: vec!["services".to_owned()],
+        name: None,
+        verbs: &["list", "watch"],
+        optional: &[],
+    }]
+}
+
+/// The kinds of objects that an installation consists of: group and plural.
+pub const CREATED: [(&str, &str); 6] = [
+    ("", "serviceaccounts"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("apps", "deployments"),
+    ("", "services"),
+    ("policy", "poddisruptionbudgets"),
+];
+
 /// Whether the lease, or the number of replicas before the sleep, is kept in an
 /// annotation of an object that is not a Deployment.
 fn writes_the_object(settings: &Settings) -> bool {

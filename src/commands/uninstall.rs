@@ -5,7 +5,7 @@
 //! is done in that order, so that `--dry-run` prints the same.
 
 mod apps;
-mod list;
+pub(super) mod list;
 mod plan;
 mod proxies;
 mod release;

@@ -79,7 +79,7 @@ impl Facts<'_> {
         match self.pods {
             _ if self.is_full => problems::FULL,
             _ if self.dialable > 0 && self.release.is_none() => problems::REFUSED,
-            Some(problem) => code_of(problem.reason),
+            Some(problem) => problems::code_of_pod(problem.reason),
             None if is_refused => problems::QUOTA,
             None if self.listed == 0 && ready > 0 => "SELECTOR",
             None => problems::READINESS,
@@ -108,22 +108,6 @@ impl Facts<'_> {
             (1, _) => "the one ready address does not accept connections".to_owned(),
             (ready, _) => format!("none of {ready} ready addresses accepts connections"),
         }
-    }
-}
-
-/// The code of what is wrong with a pod, by its reason.
-fn code_of(reason: &str) -> &'static str {
-    match reason {
-        "ImagePullBackOff"
-        | "ErrImagePull"
-        | "ErrImageNeverPull"
-        | "InvalidImageName"
-        | "ImageInspectError"
-        | "RegistryUnavailable" => problems::PULL,
-        "CrashLoopBackOff" | "BackOff" => problems::CRASH,
-        "Unschedulable" => problems::SCHEDULE,
-        "Unhealthy" => problems::READINESS,
-        _ => problems::CONFIG,
     }
 }
 

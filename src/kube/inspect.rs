@@ -12,13 +12,21 @@ use super::credentials::Credentials;
 use super::discovery;
 use super::patch::Patch;
 use super::paths::{self, UNRESERVED};
+use super::pod_problem::{self, Diagnosis};
 use super::reply::{Failure, Reply};
 use super::selected_service::{self, SelectedService};
 use crate::clock::{Clock, WallClock};
+use crate::cluster::PodProblem;
 use crate::workload::TargetRef;
 
 /// The largest reply, in bytes.
 const CAP: u64 = 4 << 20;
+
+/// The objects in a page of a list.
+const PAGE: usize = 100;
+
+/// The most pages of a list.
+const MAX_PAGES: usize = 100;
 
 /// A connection to the API server for one request after the other.
 pub struct Inspector {
@@ -49,10 +57,35 @@ impl Fault {
     }
 }
 
+/// Whose permissions are reviewed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reviewed {
+    /// The user whose credentials are used.
+    Caller,
+    /// A service account.
+    ServiceAccount {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Reviewed {
+    /// The kind of the review in a namespace, or in all of them.
+    pub fn review(&self, namespace: Option<&str>) -> &'static str {
+        match (self, namespace) {
+            (Reviewed::Caller, _) => "SelfSubjectAccessReview",
+            (Reviewed::ServiceAccount { .. }, Some(_)) => "LocalSubjectAccessReview",
+            (Reviewed::ServiceAccount { .. }, None) => "SubjectAccessReview",
+        }
+    }
+}
+
 /// What somebody may do or not, in the words of RBAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// `get`, `list`, `watch` or `patch`.
+    /// `get`, `list`, `watch`, `patch` or `create`.
     pub verb: &'static str,
     /// The API group; empty for the core group.
     pub group: String,
@@ -122,6 +155,14 @@ impl Inspector {
         self.get(&paths::service(namespace, name))
     }
 
+    /// Reads a ConfigMap.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn config_map(&self, namespace: &str, name: &str) -> Result<Value, Fault> {
+        self.get(&paths::config_map(namespace, name))
+    }
+
     /// Lists the Services of a namespace, or of all, that `selector` selects by their labels.
     ///
     /// # Errors
@@ -136,37 +177,90 @@ impl Inspector {
         selected_service::listed(&reply.body).map_err(|_| not_json())
     }
 
-    /// Whether something is allowed: to `user`, or without one to the credentials that
-    /// are used.
+    /// Lists all objects at `path`, page by page; one with a selector has a query already.
     ///
     /// # Errors
-    /// See [`Fault`]. To ask about somebody else takes the permission to create
-    /// `localsubjectaccessreviews`.
-    pub fn is_allowed(
+    /// See [`Fault`].
+    pub fn items(&self, path: &str) -> Result<Vec<Value>, Fault> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut page = format!("{path}{separator}limit={PAGE}");
+        let mut items = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let list = self.get(&page)?;
+            items.extend(list["items"].as_array().into_iter().flatten().cloned());
+            let Some(rest) = list["metadata"]["continue"]
+                .as_str()
+                .filter(|it| !it.is_empty())
+            else {
+                return Ok(items);
+            };
+            page = format!("{path}{separator}limit={PAGE}&continue={}", segment(rest));
+        }
+        Err(Fault::Failed(format!(
+            "more than {} objects",
+            PAGE * MAX_PAGES
+        )))
+    }
+
+    /// Why pods with these labels are not ready, as far as their statuses say it.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn pod_problem(
         &self,
         namespace: &str,
-        user: Option<&str>,
+        labels: &Value,
+    ) -> Result<Option<PodProblem>, Fault> {
+        let labels = labels.as_object().into_iter().flatten();
+        let labels = labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+        let selector = segment(&labels.collect::<Vec<_>>().join(","));
+        let namespace = segment(namespace);
+        let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
+        let mut pods = self.items(&path)?;
+        pods.retain(|pod| !pod_problem::is_ready(pod));
+        let unready = json!({ "items": pods }).to_string();
+        let listed = pod_problem::diagnose(unready.as_bytes());
+        Ok(listed.and_then(|listed| match listed.diagnosis {
+            Diagnosis::Problem(problem) => Some(problem),
+            Diagnosis::Nothing | Diagnosis::Unexplained { .. } => None,
+        }))
+    }
+
+    /// Whether something is allowed in a namespace, or in all of them.
+    ///
+    /// # Errors
+    /// See [`Fault`]. To ask about a service account takes the permission to create
+    /// `localsubjectaccessreviews` or, of all namespaces, `subjectaccessreviews`.
+    pub fn is_allowed(
+        &self,
+        namespace: Option<&str>,
+        whose: &Reviewed,
         attributes: &Attributes,
     ) -> Result<bool, Fault> {
-        let (kind, path) = match user {
-            Some(_) => {
-                let namespace = segment(namespace);
-                let plural = format!("namespaces/{namespace}/localsubjectaccessreviews");
-                ("LocalSubjectAccessReview", plural)
-            }
-            None => (
-                "SelfSubjectAccessReview",
-                "selfsubjectaccessreviews".to_owned(),
-            ),
-        };
+        let kind = whose.review(namespace);
+        let plural = format!("{}s", kind.to_ascii_lowercase());
         let mut review = json!({
             "apiVersion": "authorization.k8s.io/v1",
             "kind": kind,
             "spec": { "resourceAttributes": attributes.json(namespace) },
         });
-        if let Some(user) = user {
-            review["metadata"] = json!({ "namespace": namespace });
-            review["spec"]["user"] = json!(user);
+        let mut path = plural;
+        if let Reviewed::ServiceAccount {
+            namespace: home,
+            name,
+        } = whose
+        {
+            review["spec"]["user"] = json!(format!("system:serviceaccount:{home}:{name}"));
+            // Those of every token of a service account: a review knows the groups that it names.
+            review["spec"]["groups"] = json!([
+                "system:serviceaccounts",
+                format!("system:serviceaccounts:{home}"),
+                "system:authenticated",
+            ]);
+            if let Some(namespace) = namespace {
+                review["metadata"] = json!({ "namespace": namespace });
+                path = format!("namespaces/{}/{path}", segment(namespace));
+            }
         }
         let path = format!("/apis/authorization.k8s.io/v1/{path}");
         let reply = read(self.client.calls().review(&path, &review, CAP))?;
@@ -176,14 +270,17 @@ impl Inspector {
 }
 
 impl Attributes {
-    fn json(&self, namespace: &str) -> Value {
+    fn json(&self, namespace: Option<&str>) -> Value {
         let mut attributes = json!({
-            "namespace": namespace,
             "verb": self.verb,
             "group": self.group,
             "resource": self.resource,
         });
-        for (key, value) in [("subresource", &*self.subresource), ("name", &*self.name)] {
+        for (key, value) in [
+            ("namespace", namespace.unwrap_or_default()),
+            ("subresource", &*self.subresource),
+            ("name", &*self.name),
+        ] {
             if !value.is_empty() {
                 attributes[key] = json!(value);
             }
@@ -246,31 +343,43 @@ mod tests {
 
     #[test]
     fn the_reviews_are_asked_for_as_recorded() {
+        let account = Reviewed::ServiceAccount {
+            namespace: "rec2".to_owned(),
+            name: "named".to_owned(),
+        };
         let recorded = [
             (
-                None,
+                Reviewed::Caller,
                 attributes("patch", "scale"),
                 "58-self-subject-access-review",
                 false,
             ),
             (
-                Some("system:serviceaccount:rec2:named"),
+                account,
                 attributes("watch", ""),
                 "59-local-subject-access-review",
                 true,
             ),
         ];
-        for (user, attributes, name, allowed) in recorded {
+        for (whose, attributes, name, allowed) in recorded {
             let server = serve(move |asked, stream| {
                 assert_eq!(asked.target, testing::recorded_target(name));
                 let recorded = testing::recorded_patch(name);
-                let [asked, recorded] = [&asked.body, &recorded]
+                let [asked, mut recorded] = [&asked.body, &recorded]
                     .map(|body| serde_json::from_str::<Value>(body).unwrap());
+                if recorded["spec"]["user"].is_string() {
+                    // The recorded one was about a grant to the account by its name.
+                    recorded["spec"]["groups"] = json!([
+                        "system:serviceaccounts",
+                        "system:serviceaccounts:rec2",
+                        "system:authenticated"
+                    ]);
+                }
                 assert_eq!(asked, recorded);
                 let body = String::from_utf8(recorded_body(name)).unwrap();
                 testing::reply(stream, 201, "", &body)
             });
-            let answer = inspector(server).is_allowed("rec2", user, &attributes);
+            let answer = inspector(server).is_allowed(Some("rec2"), &whose, &attributes);
             assert_eq!(answer, Ok(allowed), "{name}");
         }
     }

@@ -145,7 +145,7 @@ mod text;
 
 // Helpers of the tests.
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use access::Access;
 pub use api_threads::{ApiConfig, ApiThreads, AppHandle, Scope};

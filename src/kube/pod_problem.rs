@@ -145,7 +145,8 @@ fn is_current(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null() && !has_ended
 }
 
-fn is_ready(pod: &Value) -> bool {
+/// Whether the pod is ready.
+pub(super) fn is_ready(pod: &Value) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
 }
 

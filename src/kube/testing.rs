@@ -24,7 +24,7 @@ use crate::workload::{Dialect, TargetRef};
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A clock for tests.
-pub(super) fn clock() -> Time {
+pub(crate) fn clock() -> Time {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     Time::from_millis(1_000_000) + START.elapsed()
 }
@@ -62,7 +62,7 @@ pub(super) fn recorded_reply(name: &str) -> Vec<u8> {
 }
 
 /// The body of that reply, its chunks put together.
-pub(super) fn recorded_body(name: &str) -> Vec<u8> {
+pub(crate) fn recorded_body(name: &str) -> Vec<u8> {
     let reply = String::from_utf8(recorded_reply(name)).unwrap();
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();
     if !head.contains("chunked") {

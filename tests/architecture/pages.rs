@@ -35,6 +35,15 @@ fn the_page_of_settings_has_the_table_that_the_code_has() {
     assert!(page.contains(&scopes), "SETTINGS.md lacks: {scopes}");
 }
 
+#[test]
+fn the_page_for_operators_has_the_table_of_checks_that_the_code_has() {
+    let table = zpa::commands::check::markdown_table();
+    assert!(
+        page("manifests/OPERATING.md").contains(table.trim()),
+        "OPERATING.md lacks this table:\n{table}"
+    );
+}
+
 /// README has some of them, with their variables and defaults.
 #[test]
 fn the_settings_that_the_readme_has_are_those_of_the_page() {

@@ -83,7 +83,7 @@ fn an_api_server_that_does_not_answer_could_not_be_checked() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        text.starts_with("× API: the API server answers: "),
+        text.starts_with("? API: the API server answers: "),
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -209,11 +209,12 @@ fn of_apps_that_are_found_the_annotations_are_checked_and_each_app_as_one_by_its
         text.contains("a Service with enabled=nobody is an app: there is none"),
         "{text}"
     );
-    let output = check(&["--discover=enabled=true", "--namespace=*"]);
-    assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        text.contains("check takes one namespace at a time"),
-        "{text}"
-    );
+    let of_all = check(&["--discover=enabled=true", "--namespace=*", "--output=short"]);
+    assert_eq!(of_all.status.code(), Some(1), "{of_all:?}");
+    let text = String::from_utf8(of_all.stdout).unwrap();
+    let refused = "? DISCOVERY: the Services with enabled=true can be listed: 403 services is \
+                   forbidden";
+    assert!(text.starts_with(refused), "{text}");
+    let missing = "× PERMISSION: these credentials may list services: RBAC does not allow it";
+    assert!(text.lines().any(|it| it == missing), "{text}");
 }

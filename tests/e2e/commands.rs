@@ -55,7 +55,7 @@ fn what_is_misspelt_is_answered_with_the_nearest() {
         (&["explain", "probee"], "did you mean PROBE?"),
         (
             &["explain"],
-            "explain takes a code of zpa check or of the page; give one of: API, TARGET",
+            "explain takes a code of zpa check or of the page; give one of: API, VERSION, TARGET",
         ),
         (&["completion", "bahs"], "did you mean bash?"),
         (

@@ -59,9 +59,10 @@ fn mark(result: &CheckResult) -> (&'static str, char, u8) {
     match (&result.verdict, result.severity) {
         (Verdict::Good, _) => ("good", '√', GREEN),
         (Verdict::Skipped(_), _) => ("skipped", '-', GREY),
-        (Verdict::Unknown(_), Severity::Fatal) => ("unknown", '×', RED),
+        (Verdict::Unknown(_), Severity::Fatal) => ("unknown", '?', RED),
+        (Verdict::Unknown(_), Severity::Warning) => ("unknown", '?', YELLOW),
         (Verdict::Bad(_), Severity::Fatal) => ("bad", '×', RED),
-        (Verdict::Unknown(_) | Verdict::Bad(_), Severity::Warning) => ("warning", '‼', YELLOW),
+        (Verdict::Bad(_), Severity::Warning) => ("warning", '‼', YELLOW),
     }
 }
 
@@ -71,10 +72,6 @@ fn why(result: &CheckResult) -> Option<&str> {
         Verdict::Bad(why) | Verdict::Unknown(why) => Some(why),
         Verdict::Skipped(why) => Some(why),
     }
-}
-
-fn is_trouble(result: &CheckResult) -> bool {
-    matches!(result.verdict, Verdict::Bad(_) | Verdict::Unknown(_))
 }
 
 fn table(results: &[CheckResult], colours: bool) -> String {
@@ -98,10 +95,13 @@ fn table(results: &[CheckResult], colours: bool) -> String {
             false => mark.to_string(),
         };
         let _ = write!(text, "{mark} {}", result.description);
-        match (why(result), is_trouble(result)) {
+        match (why(result), result.verdict.is_trouble()) {
             (Some(why), true) => {
-                let (hint, code) = (result.hint, result.code);
-                let _ = writeln!(text, "\n    {why}\n    {hint}\n    see: zpa explain {code}");
+                let _ = writeln!(text, "\n    {why}");
+                for line in result.hint.lines() {
+                    let _ = writeln!(text, "    {line}");
+                }
+                let _ = writeln!(text, "    see: zpa explain {}", result.code);
             }
             (Some(why), false) => {
                 let _ = writeln!(text, " (skipped: {why})");
@@ -111,7 +111,8 @@ fn table(results: &[CheckResult], colours: bool) -> String {
     }
     let verdict = match exit_code(results) {
         GOOD => '√',
-        _ => '×',
+        FOUND => '×',
+        _ => '?',
     };
     let _ = writeln!(text, "\nStatus: {verdict}");
     text.trim_start().to_owned()
@@ -128,7 +129,7 @@ fn short(results: &[CheckResult]) -> String {
     };
     results
         .iter()
-        .filter(|it| is_trouble(it))
+        .filter(|it| it.verdict.is_trouble())
         .map(line)
         .collect()
 }
@@ -142,7 +143,7 @@ fn as_json(results: &[CheckResult]) -> String {
             "description": result.description,
             "result": mark(result).0,
             "reason": why(result),
-            "hint": is_trouble(result).then_some(result.hint),
+            "hint": result.verdict.is_trouble().then_some(&result.hint),
         })
     };
     let list: Vec<_> = results.iter().map(object).collect();
@@ -161,7 +162,7 @@ mod tests {
             description: "the port is clear".to_owned(),
             severity,
             verdict,
-            hint: "give it with --port",
+            hint: "give it with --port".to_owned(),
             is_transient: false,
         }
     }
@@ -177,7 +178,10 @@ mod tests {
         for (results, expected) in [
             (vec![result(fatal, Verdict::Good)], 0),
             (
-                vec![result(warning, bad()), result(fatal, Verdict::Skipped("-"))],
+                vec![
+                    result(warning, bad()),
+                    result(fatal, Verdict::Skipped("-".to_owned())),
+                ],
                 0,
             ),
             (vec![result(fatal, unknown()), result(fatal, bad())], 1),
@@ -229,7 +233,7 @@ Status: ×
         let results = [
             result(Severity::Fatal, Verdict::Good),
             result(Severity::Warning, bad()),
-            result(Severity::Fatal, Verdict::Skipped("not asked")),
+            result(Severity::Fatal, Verdict::Skipped("not asked".to_owned())),
         ];
         let table = render(&results, Format::Table { colours: false });
         let expected = "\

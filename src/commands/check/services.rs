@@ -1,7 +1,7 @@
 //! The checks of the apps that are found by their Services: what their annotations say, and then
 //! each of the checks of one app for each of them.
 
-use super::checks::{CheckResult, DISCOVERY, DISCOVERY_HINT, Severity, Verdict, words};
+use super::checks::{CheckResult, Verdict, of_services};
 use crate::kube::SelectedService;
 use crate::kube::inspect::Inspector;
 use crate::settings::Settings;
@@ -14,8 +14,8 @@ pub struct Discovery {
     pub process: Settings,
     /// The label selector of the Services.
     pub selector: String,
-    /// Their namespace.
-    pub namespace: String,
+    /// Their namespace; `None`: all.
+    pub namespace: Option<String>,
 }
 
 impl Discovery {
@@ -24,19 +24,29 @@ impl Discovery {
     pub fn examine(&self, inspector: &Inspector) -> (Vec<CheckResult>, Vec<Settings>) {
         let selector = &self.selector;
         let listed = format!("the Services with {selector} can be listed");
-        let services = match inspector.selected_services(Some(&self.namespace), selector) {
+        let services = match inspector.selected_services(self.namespace.as_deref(), selector) {
             Ok(services) => services,
             Err(fault) => {
-                let verdict = Verdict::Unknown(words(&fault));
-                return (vec![finding(listed, verdict)], Vec::new());
+                let hint = match &self.namespace {
+                    Some(_) => "list and watch services in a Role",
+                    None => "list and watch services in a ClusterRole, or give one --namespace",
+                };
+                let verdict = Verdict::Unknown(fault.words().to_owned());
+                return (
+                    vec![of_services(listed, verdict, hint.to_owned())],
+                    Vec::new(),
+                );
             }
         };
-        let mut results = vec![finding(listed, Verdict::Good)];
+        let mut results = vec![of_services(listed, Verdict::Good, String::new())];
         let mut apps: Vec<(String, Settings)> = Vec::new();
         for service in by_age(services) {
             let name = format!("{}/{}", service.namespace, service.name);
             let verdict = match read(&self.process, &service, &apps) {
-                None => Verdict::Skipped("no annotation zero-pod-autoscaler/listen: it is no app"),
+                None => {
+                    let why = "no annotation zero-pod-autoscaler/listen: it is no app";
+                    Verdict::Skipped(why.to_owned())
+                }
                 Some(Err(why)) => Verdict::Bad(why),
                 Some(Ok(app)) => {
                     apps.push((name.clone(), *app));
@@ -44,29 +54,34 @@ impl Discovery {
                 }
             };
             let subject = format!("the annotations of {name} describe an app");
-            results.push(finding(subject, verdict));
+            results.push(of_services(subject, verdict, annotate(&service)));
         }
         if apps.is_empty() {
             let any = format!("a Service with {selector} is an app");
-            results.push(finding(any, Verdict::Bad("there is none".to_owned())));
+            let verdict = Verdict::Bad("there is none".to_owned());
+            results.push(of_services(any, verdict, self.first()));
         }
         (results, apps.into_iter().map(|(_, app)| app).collect())
     }
-}
 
-fn finding(description: String, verdict: Verdict) -> CheckResult {
-    CheckResult {
-        app: None,
-        code: DISCOVERY,
-        category: "services",
-        description,
-        severity: Severity::Fatal,
-        verdict,
-        hint: DISCOVERY_HINT,
-        is_transient: true,
+    /// How to make a Service an app.
+    fn first(&self) -> String {
+        let namespace = self.namespace.as_deref().unwrap_or("NAMESPACE");
+        let label = &self.selector;
+        format!(
+            "kubectl -n {namespace} label service NAME {label}\nkubectl -n {namespace} annotate \
+             service NAME zero-pod-autoscaler/listen=:8080"
+        )
     }
 }
 
+/// How to change an annotation of a Service.
+fn annotate(service: &SelectedService) -> String {
+    format!(
+        "kubectl -n {} annotate --overwrite service {} zero-pod-autoscaler/SETTING=VALUE",
+        service.namespace, service.name
+    )
+}
 fn by_age(mut services: Vec<SelectedService>) -> Vec<SelectedService> {
     services.sort_by(|a, b| {
         let age =

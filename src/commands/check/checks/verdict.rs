@@ -1,12 +1,12 @@
-//! The [`Verdict`] of a check, and the functions that come to it from the [`Facts`].
+//! The [`Verdict`] of a check, and the functions that come to it from what was read.
 
 use serde_json::Value;
 
-use super::super::facts::Facts;
-use super::super::proxy::settings_of;
-use super::Subject;
+use super::super::installed::InFront;
+use super::Case;
 use crate::duration;
 use crate::kube::inspect::Fault;
+use crate::rules::ready_gate::ReadyGate;
 
 /// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,50 +18,84 @@ pub enum Verdict {
     /// Could not be found out, and why.
     Unknown(String),
     /// Not asked, and why.
-    Skipped(&'static str),
+    Skipped(String),
 }
 
-pub fn words(fault: &Fault) -> String {
-    fault.words().to_owned()
-}
-
-pub(super) fn exists(object: &Result<Value, Fault>) -> Verdict {
-    match object {
-        Ok(_) => Verdict::Good,
-        Err(Fault::NotFound) => Verdict::Bad("not found".to_owned()),
-        Err(fault) => Verdict::Unknown(words(fault)),
+impl Verdict {
+    /// Whether there is something to mend.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self, Verdict::Bad(_) | Verdict::Unknown(_))
     }
 }
 
-/// The verdict of `judge` on an object, if there is one.
-pub(super) fn with(object: &Result<Value, Fault>, judge: fn(&Value) -> Verdict) -> Verdict {
-    match object {
-        Ok(object) => judge(object),
-        Err(_) => Verdict::Skipped("it could not be read"),
-    }
-}
-
-fn good_if(is_good: bool, why: impl FnOnce() -> String) -> Verdict {
+pub(super) fn good_if(is_good: bool, why: impl FnOnce() -> String) -> Verdict {
     match is_good {
         true => Verdict::Good,
         false => Verdict::Bad(why()),
     }
 }
 
-pub(super) fn has_probe(target: &Value) -> Verdict {
-    let Some(containers) = target["spec"]["template"]["spec"]["containers"].as_array() else {
-        return Verdict::Skipped("it has no pod template");
-    };
-    let probed = containers.iter().any(|it| !it["readinessProbe"].is_null());
-    good_if(probed, || "no container has one".to_owned())
+fn skipped(why: &str) -> Verdict {
+    Verdict::Skipped(why.to_owned())
 }
 
-pub(super) fn has_no_owner(target: &Value) -> Verdict {
-    let mut owners = target["metadata"]["ownerReferences"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    match owners.find(|owner| owner["controller"] == true) {
+// --- The API server ---
+
+/// The least minor version of Kubernetes 1.
+const MINOR: u32 = 21;
+
+pub(super) fn answers(version: &Result<Value, Fault>) -> Verdict {
+    match version {
+        Ok(_) => Verdict::Good,
+        Err(fault) => Verdict::Unknown(fault.words().to_owned()),
+    }
+}
+
+pub(super) fn is_recent(version: &Result<Value, Fault>) -> Verdict {
+    let Ok(version) = version else {
+        return skipped("the API server does not answer");
+    };
+    // `36+` is that of a provider.
+    let number = |key: &str| {
+        let digits = text(&version[key]).trim_end_matches(|it: char| !it.is_ascii_digit());
+        digits.parse::<u32>().ok()
+    };
+    match (number("major"), number("minor")) {
+        (Some(major), Some(minor)) => good_if(major > 1 || minor >= MINOR, || {
+            format!("it is {}", text(&version["gitVersion"]))
+        }),
+        _ => Verdict::Unknown("its version has no number".to_owned()),
+    }
+}
+
+// --- The app ---
+
+pub(super) fn exists(object: &Result<Value, Fault>) -> Verdict {
+    match object {
+        Ok(_) => Verdict::Good,
+        Err(Fault::NotFound) => Verdict::Bad("not found".to_owned()),
+        Err(fault) => Verdict::Unknown(fault.words().to_owned()),
+    }
+}
+
+pub(super) fn has_probe(case: &Case<'_>) -> Verdict {
+    if case.settings.ready_gate != ReadyGate::Probe {
+        return skipped("--ready-gate: the pods are dialled to see");
+    }
+    let containers = &target(case)["spec"]["template"]["spec"]["containers"];
+    let mut containers = containers.as_array().into_iter().flatten();
+    let is_probed = containers.any(|it| !it["readinessProbe"].is_null());
+    good_if(is_probed, || "no container has one".to_owned())
+}
+
+/// The controller that owns the scale target.
+pub(super) fn owner<'a>(case: &Case<'a>) -> Option<&'a Value> {
+    let owners = target(case)["metadata"]["ownerReferences"].as_array()?;
+    owners.iter().find(|owner| owner["controller"] == true)
+}
+
+pub(super) fn has_no_owner(case: &Case<'_>) -> Verdict {
+    match owner(case) {
         None => Verdict::Good,
         Some(owner) => Verdict::Bad(format!(
             "{} {} does",
@@ -83,31 +117,65 @@ const APPLIERS: [&str; 7] = [
     "pulumi",
 ];
 
-pub(super) fn is_not_applied(target: &Value) -> Verdict {
-    let mut writers = target["metadata"]["managedFields"]
-        .as_array()
-        .into_iter()
-        .flatten();
+/// What `kubectl apply` and Argo CD keep of the manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+pub(super) fn is_not_applied(case: &Case<'_>) -> Verdict {
+    let metadata = &target(case)["metadata"];
+    let entries = || metadata["managedFields"].as_array().into_iter().flatten();
     let applies = |entry: &&Value| {
         let manager = text(&entry["manager"]);
         let again = entry["operation"] == "Apply" || APPLIERS.iter().any(|it| manager.contains(it));
         again && !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null() && manager != "zpa"
     };
-    match writers.find(applies) {
-        None => Verdict::Good,
-        Some(entry) => Verdict::Bad(format!("{} does", text(&entry["manager"]))),
+    if let Some(entry) = entries().find(applies) {
+        return Verdict::Bad(format!("{} does", text(&entry["manager"])));
     }
+    let Some(replicas) = last_applied(case) else {
+        return Verdict::Good;
+    };
+    let has_annotated = |entry: &&Value| {
+        let annotations = &entry["fieldsV1"]["f:metadata"]["f:annotations"];
+        !annotations[format!("f:{LAST_APPLIED}")].is_null()
+    };
+    let manager = entries()
+        .find(has_annotated)
+        .map(|entry| text(&entry["manager"]));
+    let manager = manager.unwrap_or("kubectl apply");
+    Verdict::Bad(format!(
+        "{manager} does: what it applied last has replicas: {replicas}"
+    ))
 }
 
-pub(super) fn no_autoscaler_at_zero(subject: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(autoscalers) = &facts.autoscalers else {
-        return Verdict::Skipped("HPAs cannot be listed");
+/// The replicas of the manifest that was applied last, if it has any.
+pub(super) fn last_applied(case: &Case<'_>) -> Option<Value> {
+    let applied = &target(case)["metadata"]["annotations"][LAST_APPLIED];
+    let applied: Value = serde_json::from_str(applied.as_str()?).ok()?;
+    let replicas = &applied["spec"]["replicas"];
+    (!replicas.is_null()).then(|| replicas.clone())
+}
+
+/// The HPA that scales to or from zero.
+pub(super) fn autoscaler<'a>(case: &Case<'a>) -> Option<&'a Value> {
+    let target = target(case);
+    let is_of_it = |reference: &Value| {
+        reference["name"] == target["metadata"]["name"]
+            && reference["kind"] == target["kind"]
+            && (reference["apiVersion"].is_null() || group(reference) == group(target))
     };
-    let name = subject.settings.target_ref.name();
-    let mut of_it = autoscalers
-        .iter()
-        .filter(|it| it["spec"]["scaleTargetRef"]["name"].as_str() == name);
-    match of_it.find(|it| it["spec"]["minReplicas"] == 0) {
+    let autoscalers = case.facts.autoscalers.as_ref().ok()?.iter();
+    let mut at_zero = autoscalers.filter(|it| it["spec"]["minReplicas"] == 0);
+    at_zero.find(|it| is_of_it(&it["spec"]["scaleTargetRef"]))
+}
+
+/// The API group in an `apiVersion`.
+pub(super) fn group(object: &Value) -> &str {
+    let version = text(&object["apiVersion"]);
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+pub(super) fn no_autoscaler_at_zero(case: &Case<'_>) -> Verdict {
+    match autoscaler(case) {
         None => Verdict::Good,
         Some(it) => Verdict::Bad(format!(
             "{} has minReplicas 0",
@@ -116,19 +184,13 @@ pub(super) fn no_autoscaler_at_zero(subject: &Subject<'_>, facts: &Facts) -> Ver
     }
 }
 
-pub(super) fn selects_the_pods(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let (Ok(service), Ok(target)) = (&facts.service, &facts.target) else {
-        return Verdict::Skipped("the Service or what is scaled could not be read");
-    };
-    let labels = &target["spec"]["template"]["metadata"]["labels"];
-    if labels.is_null() {
-        return Verdict::Skipped("what is scaled has no pod template");
-    }
+// --- The Service ---
+
+pub(super) fn selects_the_pods(case: &Case<'_>) -> Verdict {
+    let (service, labels) = (service(case), pod_labels(target(case)));
     good_if(selects(service, labels), || {
-        format!(
-            "it selects {}, and the pods have {labels}",
-            service["spec"]["selector"]
-        )
+        let selector = &service["spec"]["selector"];
+        format!("it selects {selector}, and the pods have {labels}")
     })
 }
 
@@ -137,104 +199,121 @@ fn selects(service: &Value, labels: &Value) -> bool {
     let Some(selector) = service["spec"]["selector"].as_object() else {
         return false;
     };
-    !selector.is_empty()
-        && selector
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+    let mut selector = selector.iter();
+    selector.len() > 0 && selector.all(|(key, value)| labels.get(key) == Some(value))
 }
 
-pub(super) fn does_not_lead_back(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let (Ok(service), Ok(proxies)) = (&facts.service, &facts.proxies) else {
-        return Verdict::Skipped("the Service or the proxies could not be read");
+pub(super) fn does_not_lead_back(case: &Case<'_>) -> Verdict {
+    let namespace = case.settings.namespace.as_deref();
+    let leads_to = |it: &&InFront| {
+        let labels = pod_labels(&it.proxy.deployment);
+        namespace == Some(it.proxy.namespace()) && selects(service(case), labels)
     };
-    let led_to = proxies
-        .iter()
-        .find(|proxy| selects(service, &proxy["spec"]["template"]["metadata"]["labels"]));
-    match led_to {
+    match proxies(case).iter().find(leads_to) {
         None => Verdict::Good,
-        Some(proxy) => Verdict::Bad(format!(
-            "it selects the pods of {}",
-            text(&proxy["metadata"]["name"])
-        )),
+        Some(it) => Verdict::Bad(format!("it selects the pods of {}", it.proxy.name())),
     }
 }
 
-pub(super) fn has_the_port(subject: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(service) = &facts.service else {
-        return Verdict::Skipped("the Service could not be read");
-    };
-    let ports = service["spec"]["ports"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let names = || {
-        let name = |port: &Value| match text(&port["name"]) {
-            "" => port["port"].to_string(),
-            name => format!("{name} ({})", port["port"]),
-        };
-        ports.iter().map(name).collect::<Vec<_>>().join(", ")
-    };
-    let Some(wanted) = &subject.settings.port else {
-        return good_if(ports.len() == 1, || {
-            format!("it has {}: {}", ports.len(), names())
-        });
-    };
-    let wanted = wanted.to_string();
-    let number = wanted.parse::<u64>().ok();
-    let is_it = |port: &Value| {
-        port["name"] == *wanted || number.is_some() && port["port"].as_u64() == number
-    };
-    good_if(ports.iter().any(is_it), || {
-        format!("it has no {wanted}, but {}", names())
-    })
-}
+// --- The proxies ---
 
-pub(super) fn is_ready(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let proxies = match &facts.proxies {
+pub(super) fn is_ready(case: &Case<'_>) -> Verdict {
+    let proxies = match &case.facts.proxies {
         Ok(proxies) => proxies,
-        Err(Fault::Refused(_)) => return Verdict::Skipped("Deployments may not be listed"),
-        Err(fault) => return Verdict::Unknown(words(fault)),
+        Err(Fault::Refused(_)) => return skipped("Deployments may not be listed"),
+        Err(fault) => return Verdict::Unknown(fault.words().to_owned()),
     };
     if proxies.is_empty() {
-        return Verdict::Bad("there is none".to_owned());
+        let mut why = vec!["there is none".to_owned()];
+        why.extend(case.facts.broken.iter().cloned());
+        return Verdict::Bad(why.join("; "));
     }
-    let ready = |proxy: &Value| proxy["status"]["readyReplicas"].as_u64().unwrap_or(0) > 0;
-    good_if(proxies.iter().any(ready), || {
-        let names = proxies.iter().map(|it| text(&it["metadata"]["name"]));
-        format!("none of {} is", names.collect::<Vec<_>>().join(", "))
+    let any = proxies.iter().any(|it| it.proxy.ready() > 0);
+    good_if(any, || listed(proxies.iter()))
+}
+
+pub(super) fn all_are_ready(case: &Case<'_>) -> Verdict {
+    let lacks = |it: &&InFront| it.proxy.ready() < it.proxy.wanted();
+    let lacking = || proxies(case).iter().filter(lacks);
+    good_if(lacking().next().is_none(), || listed(lacking()))
+}
+
+/// How many replicas of each are ready, and why no more.
+fn listed<'a>(proxies: impl Iterator<Item = &'a InFront>) -> String {
+    let texts = proxies.map(|it| {
+        let (name, ready, wanted) = (it.proxy.name(), it.proxy.ready(), it.proxy.wanted());
+        let text = match ready {
+            0 => format!("none of {wanted} replicas of {name} is"),
+            _ => format!("{ready} of {wanted} replicas of {name} are"),
+        };
+        match &it.problem {
+            Some((code, why)) => format!("{text}: {why} ({code})"),
+            None => text,
+        }
+    });
+    texts.collect::<Vec<_>>().join("; ")
+}
+
+pub(super) fn one_idle_ttl(case: &Case<'_>) -> Verdict {
+    let apps = proxies(case).iter().filter_map(|it| it.app.as_ref());
+    let mut ttls: Vec<_> = apps.map(|app| app.idle_ttl).collect();
+    ttls.sort();
+    let mut texts: Vec<_> = ttls.into_iter().map(duration::display).collect();
+    texts.dedup();
+    good_if(texts.len() <= 1, || texts.join(", "))
+}
+
+/// The image of a proxy.
+pub(super) fn image(it: &InFront) -> &str {
+    text(&it.proxy.container()["image"])
+}
+
+pub(super) fn one_image(case: &Case<'_>) -> Verdict {
+    let mut images: Vec<_> = proxies(case).iter().map(image).collect();
+    images.sort_unstable();
+    images.dedup();
+    if images.len() > 1 {
+        return Verdict::Bad(images.join(", "));
+    }
+    let own = env!("CARGO_PKG_VERSION");
+    let version = images.first().and_then(|image| version_of(image));
+    let is_other = version.is_some_and(|version| version != own);
+    good_if(!is_other, || {
+        format!("{} is, and this zpa is {own}", images.join(", "))
     })
 }
 
-pub(super) fn one_idle_ttl(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(proxies) = &facts.proxies else {
-        return Verdict::Skipped("the proxies could not be read");
-    };
-    let mut ttls: Vec<_> = proxies.iter().filter_map(settings_of).collect();
-    ttls.sort_by_key(|settings| settings.idle_ttl);
-    same(
-        ttls.iter()
-            .map(|it| duration::display(it.idle_ttl))
-            .collect(),
-    )
+/// The version that an image's tag is, such as `1.2.3` or `v1.2.3`.
+fn version_of(image: &str) -> Option<&str> {
+    let (_, name) = image.rsplit_once('/').unwrap_or(("", image));
+    let (name, _) = name.split_once('@').unwrap_or((name, ""));
+    let (_, tag) = name.split_once(':')?;
+    let version = tag.strip_prefix('v').unwrap_or(tag);
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    let parts: Vec<_> = version.split('.').collect();
+    (parts.len() == 3 && parts.into_iter().all(is_number)).then_some(version)
 }
 
-pub(super) fn one_image(_: &Subject<'_>, facts: &Facts) -> Verdict {
-    let Ok(proxies) = &facts.proxies else {
-        return Verdict::Skipped("the proxies could not be read");
-    };
-    let image = |proxy: &Value| {
-        let containers = &proxy["spec"]["template"]["spec"]["containers"];
-        text(&containers[0]["image"]).to_owned()
-    };
-    let mut images: Vec<_> = proxies.iter().map(image).collect();
-    images.sort();
-    same(images)
+// --- Parts of what was read ---
+
+const NOTHING: &Value = &Value::Null;
+
+pub(super) fn target<'a>(case: &Case<'a>) -> &'a Value {
+    case.facts.target.as_ref().unwrap_or(NOTHING)
 }
 
-fn same(mut values: Vec<String>) -> Verdict {
-    values.dedup();
-    good_if(values.len() <= 1, || values.join(", "))
+pub(super) fn service<'a>(case: &Case<'a>) -> &'a Value {
+    case.facts.service.as_ref().unwrap_or(NOTHING)
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn proxies<'a>(case: &Case<'a>) -> &'a [InFront] {
+    case.facts.proxies.as_deref().unwrap_or_default()
+}
+
+pub(super) fn pod_labels(workload: &Value) -> &Value {
+    &workload["spec"]["template"]["metadata"]["labels"]
+}
+
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
