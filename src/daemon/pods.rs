@@ -63,13 +63,11 @@ impl Pods {
         have_changed
     }
 
-    /// Records that a starting pod has accepted a connection.
-    pub fn accepts(&mut self, uid: String) {
-        if self
-            .listed
-            .iter()
-            .any(|pod| pod.uid == uid && self.is_starting(pod))
-        {
+    /// Records that a starting pod has accepted a connection. The report may be of before a sleep.
+    pub fn accepts(&mut self, uid: String, now: Time) {
+        let may_be_dialled = |pod: &Pod| self.is_starting(pod) && !self.is_quarantined(pod, now);
+        let mut listed = self.listed.iter();
+        if listed.any(|pod| pod.uid == uid && may_be_dialled(pod)) {
             self.accepting.insert(uid);
         }
     }
@@ -207,7 +205,7 @@ mod tests {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", false), pod("b", false)], at(0));
         assert_eq!(starting(&pods, at(0)), ["a", "b"]);
-        pods.accepts("b".to_owned());
+        pods.accepts("b".to_owned(), at(0));
         assert_eq!(dialable(&pods, at(0)), ["b"]);
         assert!(starting(&pods, at(0)).is_empty(), "one is enough");
         pods.update(vec![pod("a", true), pod("b", false)], at(1));
@@ -223,7 +221,7 @@ mod tests {
     fn once_a_pod_was_ready_what_it_accepted_before_counts_no_more() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", false)], at(0));
-        pods.accepts("a".to_owned());
+        pods.accepts("a".to_owned(), at(0));
         pods.update(vec![pod("a", true)], at(1));
         pods.update(vec![pod("a", false)], at(2));
         assert!(dialable(&pods, at(2)).is_empty());
@@ -234,7 +232,7 @@ mod tests {
     fn no_pod_of_before_the_sleep_is_tried() {
         let mut pods = Pods::default();
         pods.update(vec![pod("a", false), pod("b", false)], at(0));
-        pods.accepts("a".to_owned());
+        pods.accepts("a".to_owned(), at(0));
         pods.quarantine(at(1));
         pods.set_awake(at(2));
         pods.update(
@@ -251,8 +249,8 @@ mod tests {
         let mut ending = pod("a", false);
         ending.unready_addresses.clear();
         pods.update(vec![ending], at(0));
-        pods.accepts("a".to_owned());
-        pods.accepts("gone".to_owned());
+        pods.accepts("a".to_owned(), at(0));
+        pods.accepts("gone".to_owned(), at(0));
         assert!(dialable(&pods, at(0)).is_empty() && starting(&pods, at(0)).is_empty());
     }
 
@@ -267,6 +265,17 @@ mod tests {
         );
         pods.set_awake(at(10_000_000));
         assert!(dialable(&pods, at(10_000_000)).is_empty());
+    }
+
+    /// The dial had begun before the scale was seen at zero.
+    #[test]
+    fn a_pod_that_accepts_after_the_sleep_is_not_dialled_after_the_wake() {
+        let mut pods = Pods::default();
+        pods.update(vec![pod("old", false)], at(0));
+        pods.quarantine(at(10));
+        pods.accepts("old".to_owned(), at(11));
+        pods.set_awake(at(20));
+        assert!(dialable(&pods, at(20)).is_empty());
     }
 
     #[test]

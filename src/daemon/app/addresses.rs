@@ -105,7 +105,7 @@ impl<A: Api> App<A> {
         let is_of_all = self.config.ready_gate == ReadyGate::Greeting;
         let ports = self.ports.iter_mut().enumerate();
         for (_, port) in ports.filter(|(index, _)| is_of_all || *index == port) {
-            port.pods.accepts(uid.to_owned());
+            port.pods.accepts(uid.to_owned(), now);
         }
         self.backends_until = Some(now);
     }
