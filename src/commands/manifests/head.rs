@@ -47,7 +47,8 @@ impl Install {
         self.write_page(text);
         let _ = write!(
             text,
-            "\nTo remove it, point the clients back to {service}, and then:\n  \
+            "\nTo remove it, wake the app, point the clients back to {service}, and then remove the rest:\n  \
+               zpa wake {app}\n  \
                zpa uninstall {app}\n"
         );
     }
@@ -83,7 +84,7 @@ impl Install {
                {kubectl} scale {target} --replicas={replicas}\n  \
                {kubectl} {ready} --timeout=5m\n  \
                {kubectl} patch service {service} --type=merge -p '{back}'\n\
-             To remove it, after that:\n  \
+             To remove all, which does the same first:\n  \
                zpa uninstall {app}\n",
             target = self.settings.target_ref,
             replicas = self.wake_replicas(),
