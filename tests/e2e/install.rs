@@ -260,6 +260,11 @@ fn a_service_is_taken_over_once_the_proxy_is_ready_and_keeps_all_that_it_has() {
         yaml,
         "it is known after the switch"
     );
+    // The sandbox runs no pods for the proxy's Deployment: of that alone it may complain.
+    let check = zpa_command(&sandbox, &["check", "--service=myapp-pods"]);
+    let found = String::from_utf8(check.stdout).unwrap();
+    let wrong: Vec<&str> = found.lines().filter(|it| it.starts_with('×')).collect();
+    assert_eq!(wrong, ["× a proxy in front of the app is ready"], "{found}");
     sandbox.edit_service("myapp", |service| {
         service["spec"]["selector"] = selector(&yaml, 1);
     });
