@@ -226,6 +226,35 @@ mod tests {
     }
 
     #[test]
+    fn the_uninstall_knows_each_kind_that_manifests_prints() {
+        let args = [
+            "--deployment=a",
+            "--network-policy",
+            "--pod-monitor",
+            "--tcp-route=edge",
+            "--alerts",
+        ];
+        let environment = Environment {
+            env: &|_| None,
+            clock: crate::clock::Time::default,
+            wall: || 0,
+            is_terminal: false,
+        };
+        let args = args.map(OsString::from);
+        let Output::Text(printed) = (manifests::COMMAND.run)(&args, &environment) else {
+            panic!("manifests are printed");
+        };
+        let kinds = printed
+            .lines()
+            .filter_map(|line| line.strip_prefix("kind: "));
+        let kinds: Vec<&str> = kinds.collect();
+        assert!(kinds.len() > 8, "{kinds:?}");
+        for kind in kinds {
+            assert!(uninstall::kinds().any(|known| known == kind), "{kind}");
+        }
+    }
+
+    #[test]
     fn the_choices_of_an_option_are_in_its_help() {
         for option in COMMANDS.iter().flat_map(|command| command.options) {
             for choice in option.choices {
@@ -240,7 +269,9 @@ mod tests {
     fn an_option_hides_no_setting_that_its_command_needs() {
         for command in COMMANDS {
             let names = command.option_names();
-            let hidden = settings::TABLE.iter().filter(|it| names.contains(&it.flag));
+            let hidden = settings::TABLE
+                .iter()
+                .filter(|it| it.is_own() && names.contains(&it.flag));
             for setting in hidden {
                 let is_known = (command.name, setting.flag) == ("uninstall", "dry-run");
                 assert!(is_known && setting.scope == Scope::App, "{}", setting.flag);

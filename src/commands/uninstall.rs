@@ -5,17 +5,20 @@
 //! is done in that order, so that `--dry-run` prints the same.
 
 mod apps;
+mod gather;
 pub(super) mod list;
+mod objects;
 mod plan;
 mod proxies;
 mod release;
+mod takeover;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::command::Command;
 use super::options::{CommandOption, Options};
@@ -26,7 +29,7 @@ use crate::kube::inspect::{Fault, Inspector, segment};
 use crate::kube::removal::Traces;
 use crate::settings::Settings;
 use apps::App;
-use plan::{Facts, Found, Pods, Step, listed, plan};
+use plan::{Found, Pods, Step, plan};
 use proxies::{Proxy, Serves};
 use release::Release;
 
@@ -50,7 +53,8 @@ pub static COMMAND: Command = Command {
     ],
     about: "Takes zpa away from before an app, from before all apps of a list, or before all that \
             are found by their Services: wakes them, to the replicas that they remember or those \
-            of --wake-replicas, deletes the proxies that have no other app with their objects, \
+            of --wake-replicas, waits for a ready pod of each, gives an app back the Service that \
+            a proxy has taken over, deletes the proxies that have no other app with their objects, \
             and removes the conditions and annotations that they have left. The clients must \
             connect past the proxies before.\n\nFrom a proxy that has other apps too an app is \
             taken away: the label and annotations of its Service are removed, or its entry in the \
@@ -106,48 +110,16 @@ static OPTIONS: [CommandOption; 4] = [
         "--wait",
         "DURATION",
         "5m",
-        "How long the pods of the proxies may take to end, or to let an app go: the app's traces \
-         are removed then",
+        "How long a pod of an app may take to be ready, the pods of the proxies to end, and those \
+         that stay to let an app go",
     ),
 ];
 
-/// The kinds of objects that a proxy has: plural, path of the API, and name for people. The
-/// Role is among the last, so that a proxy that drains keeps its permissions.
-const KINDS: [(&str, &str, &str); 9] = [
-    ("deployments", "/apis/apps/v1", "Deployment"),
-    (
-        "tcproutes",
-        "/apis/gateway.networking.k8s.io/v1alpha2",
-        "TCPRoute",
-    ),
-    ("services", "/api/v1", "Service"),
-    (
-        "poddisruptionbudgets",
-        "/apis/policy/v1",
-        "PodDisruptionBudget",
-    ),
-    (
-        "networkpolicies",
-        "/apis/networking.k8s.io/v1",
-        "NetworkPolicy",
-    ),
-    (
-        "podmonitors",
-        "/apis/monitoring.coreos.com/v1",
-        "PodMonitor",
-    ),
-    ("rolebindings", RBAC, "RoleBinding"),
-    ("roles", RBAC, "Role"),
-    ("serviceaccounts", "/api/v1", "ServiceAccount"),
-];
-
-/// Those of a proxy for all namespaces that are in none.
-const CLUSTER_KINDS: [(&str, &str, &str); 2] = [
-    ("clusterrolebindings", RBAC, "ClusterRoleBinding"),
-    ("clusterroles", RBAC, "ClusterRole"),
-];
-
-const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+/// The kinds of objects that it deletes.
+#[cfg(test)]
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    objects::KINDS.iter().map(|(_, _, kind)| *kind)
+}
 
 fn run(args: &[OsString], environment: &Environment<'_>) -> Output {
     match Uninstall::new(args, environment) {
@@ -202,6 +174,10 @@ impl Uninstall {
             Ok(steps) => steps,
             Err(text) => return Output::Report { text, code: 1 },
         };
+        let steps = match self.keeps_objects {
+            true => deletions_first(steps),
+            false => steps,
+        };
         let mut report = String::new();
         let mut is_clean = facts.notes.is_empty();
         for step in &steps {
@@ -226,198 +202,6 @@ impl Uninstall {
         }
     }
 
-    // --- Reading ---
-
-    fn gather(&self) -> Result<Facts, String> {
-        let proxies = proxies::proxies(&self.inspector, &self.namespace);
-        let proxies = proxies.map_err(|why| line("the Deployments of the proxies", &why))?;
-        let mut facts = Facts {
-            apps: apps::apps(&self.settings, &self.namespace, &self.inspector)?,
-            are_all_found: self.settings.discover.is_some(),
-            ..Facts::default()
-        };
-        let mut names: Vec<(String, String)> = self.further_names();
-        let mut whole = Vec::new();
-        for proxy in proxies {
-            let name = (proxy.namespace.clone(), proxy.name.clone());
-            match self.role(&proxy, &facts) {
-                Role::Whole => {
-                    facts.pods.push(Pods {
-                        namespace: proxy.namespace.clone(),
-                        selector: proxy.selector.clone(),
-                    });
-                    self.add_own_list(&proxy, &mut facts);
-                    whole.push(proxy);
-                    names.push(name);
-                }
-                Role::Shared => {
-                    facts.hints.extend(hint_about_list(&proxy, &facts.apps));
-                    facts.shared.push(proxy);
-                }
-                Role::Other => facts.others.push(proxy),
-                Role::Unknown(why) => self.add_unknown(&proxy, &why, &mut facts)?,
-                Role::None => {}
-            }
-        }
-        names.sort_unstable();
-        names.dedup();
-        for (namespace, name) in &names {
-            facts.objects.extend(self.objects(namespace, name)?);
-        }
-        for proxy in &whole {
-            self.add_fronts(proxy, &mut facts)?;
-        }
-        // By kind, as the kinds are in order.
-        facts.objects.sort_by_key(|found| place(found.plural));
-        Ok(facts)
-    }
-
-    /// The names of objects whose Deployment may be gone.
-    fn further_names(&self) -> Vec<(String, String)> {
-        let is_one = self.settings.apps.is_none() && self.settings.discover.is_none();
-        let app = self.settings.target_ref.name().filter(|_| is_one);
-        let usual = app.map(|app| format!("{}-zpa", app.replace('.', "-")));
-        let names = self.name.clone().or(usual);
-        names
-            .map(|name| (self.namespace.clone(), name))
-            .into_iter()
-            .collect()
-    }
-
-    /// What a proxy is to the apps.
-    fn role(&self, proxy: &Proxy, facts: &Facts) -> Role {
-        let apps = &facts.apps;
-        match &proxy.serves {
-            Serves::One(key) if apps.iter().any(|app| app.key == *key) => Role::Whole,
-            Serves::One(_) => Role::None,
-            Serves::UnknownList(why) => Role::Unknown(why.clone()),
-            Serves::List(list) => match listed(proxy, apps).count() {
-                0 => Role::Other,
-                count if count == list.apps.len() => Role::Whole,
-                _ => Role::Shared,
-            },
-            Serves::Found(_) if self.is_whole(proxy) => Role::Whole,
-            Serves::Found(services) => {
-                let is_found = |app: &App| {
-                    let name = (app.key.namespace.clone(), app.service_name.clone());
-                    services.contains(&name)
-                };
-                match apps.iter().any(is_found) {
-                    true => Role::Shared,
-                    false => Role::Other,
-                }
-            }
-        }
-    }
-
-    /// Whether it finds its apps as the settings say.
-    fn is_whole(&self, proxy: &Proxy) -> bool {
-        let (own, other) = (&self.settings, &proxy.settings);
-        let namespace = other.namespace.as_ref().unwrap_or(&proxy.namespace);
-        other.discover == own.discover
-            && other.all_namespaces == own.all_namespaces
-            && (own.all_namespaces || *namespace == self.namespace)
-    }
-
-    /// Adds the ConfigMap of a list that came with its proxy.
-    fn add_own_list(&self, proxy: &Proxy, facts: &mut Facts) {
-        if let Serves::List(list) = &proxy.serves
-            && list.is_ours
-        {
-            facts.objects.push(Found {
-                plural: "configmaps",
-                kind: "ConfigMap",
-                namespace: Some(proxy.namespace.clone()),
-                name: list.source.config_map.clone(),
-                path: proxies::config_map(&proxy.namespace, &list.source.config_map),
-            });
-        }
-    }
-
-    /// Adds a hint for each Service that is not deleted and leads to a proxy that is.
-    fn add_fronts(&self, proxy: &Proxy, facts: &mut Facts) -> Result<(), String> {
-        let namespace = &proxy.namespace;
-        let path = format!("/api/v1/namespaces/{}/services", segment(namespace));
-        let services = match self.inspector.get(&path) {
-            Err(Fault::Refused(_)) => return Ok(()),
-            services => services.map_err(|why| line("the Services", &why))?,
-        };
-        for service in services["items"].as_array().into_iter().flatten() {
-            let name = text(&service["metadata"]["name"]);
-            let is_deleted = |found: &Found| found.plural == "services" && found.name == name;
-            if proxy.is_selected_by(service) && !facts.objects.iter().any(is_deleted) {
-                facts.hints.push(format!(
-                    "left: the Service {name} leads to {} alone: kubectl delete -n {namespace} \
-                     services {name}",
-                    proxy.label()
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what is to be done by hand about a proxy whose list is not known, if it may have one
-    /// of the apps.
-    ///
-    /// # Errors
-    /// That, if it has one.
-    fn add_unknown(&self, proxy: &Proxy, why: &str, facts: &mut Facts) -> Result<(), String> {
-        let file = proxy
-            .settings
-            .apps
-            .as_deref()
-            .unwrap_or("".as_ref())
-            .display();
-        let label = proxy.label();
-        let cure = format!(
-            "its list is not known, since {why}: take the app out of {file} by hand, restart the proxy if it does not \
-             follow that (kubectl rollout restart -n {} deployment {}), and run this again",
-            proxy.namespace, proxy.name
-        );
-        let proxies = [proxy];
-        match Release::new(&self.inspector, &proxies, &facts.apps).ask() {
-            Ok(true) => return Ok(()),
-            Ok(false) => return Err(format!("{label} has the app: {cure}\n")),
-            Err(_) => {}
-        }
-        let is_marked = |app: &App| !Traces::of(&app.target).is_empty();
-        if facts.apps.iter().any(is_marked) {
-            facts
-                .notes
-                .push(format!("{label} may have the app: {cure}"));
-        }
-        Ok(())
-    }
-
-    /// The objects of a proxy with that name.
-    fn objects(&self, namespace: &str, name: &str) -> Result<Vec<Found>, String> {
-        let within = format!("/namespaces/{}", segment(namespace));
-        let of_namespace = KINDS.iter().map(|kind| (kind, &*within));
-        let of_cluster = CLUSTER_KINDS.iter().map(|kind| (kind, ""));
-        let mut found = Vec::new();
-        for ((plural, version, kind), within) in of_namespace.chain(of_cluster) {
-            let path = format!("{version}{within}/{plural}/{}", segment(name));
-            let object = match self.inspector.get(&path) {
-                Err(Fault::NotFound) => continue,
-                // Of the cluster only a proxy for all namespaces has any.
-                Err(Fault::Refused(_)) if within.is_empty() => continue,
-                object => object.map_err(|why| line("the objects of the proxies", &why))?,
-            };
-            if object["metadata"]["labels"][LABEL] == NAME {
-                found.push(Found {
-                    plural,
-                    kind,
-                    namespace: (!within.is_empty()).then(|| namespace.to_owned()),
-                    name: name.to_owned(),
-                    path,
-                });
-            }
-        }
-        Ok(found)
-    }
-
-    // --- Writing ---
-
     /// Does a step. Returns whether it is done, and what to print.
     fn execute(&self, step: &Step<'_>, environment: &Environment<'_>) -> (bool, String) {
         if self.is_dry_run {
@@ -428,6 +212,8 @@ impl Uninstall {
             Step::Wake { app, replicas } | Step::SeeAwake { app, replicas } => {
                 wake::scale_up(inspector, &app.key.namespace, &app.key.target, *replicas)
             }
+            Step::AwaitReady { app } => return self.await_ready(app, environment),
+            Step::Restore { app, patch } => self.restore(app, patch),
             Step::Delete(found) if self.keeps_objects => return (true, delete_command(found)),
             Step::Delete(found) => inspector.delete(&found.path),
             Step::AwaitPods(_) if self.keeps_objects => {
@@ -458,6 +244,45 @@ impl Uninstall {
         }
     }
 
+    /// Waits until a pod of an app is ready. One that does not start is no reason to leave the
+    /// proxies: its clients connect past them already.
+    fn await_ready(&self, app: &App, environment: &Environment<'_>) -> (bool, String) {
+        let end = (environment.clock)() + self.wait;
+        let namespace = segment(&app.key.namespace);
+        let selector = segment(&format!("kubernetes.io/service-name={}", app.service_name));
+        let path = format!(
+            "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector={selector}"
+        );
+        let step = Step::AwaitReady { app };
+        loop {
+            let slices = match self.inspector.get(&path) {
+                Ok(slices) => slices,
+                Err(why) => return (true, format!("not known: {step}: {}", why.words())),
+            };
+            let slices = slices["items"].as_array().into_iter().flatten();
+            let mut endpoints = slices
+                .filter_map(|slice| slice["endpoints"].as_array())
+                .flatten();
+            if endpoints.any(|endpoint| endpoint["conditions"]["ready"] == true) {
+                return (true, format!("done: {step}"));
+            }
+            if (environment.clock)() >= end {
+                let wait = duration::display(self.wait);
+                return (true, format!("in vain: {step}: none is after {wait}"));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Makes the Service of an app lead to its pods again.
+    fn restore(&self, app: &App, patch: &Value) -> Result<(), Fault> {
+        let (namespace, name) = (segment(&app.key.namespace), segment(&app.service_name));
+        let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
+        let service = app.service.as_ref().unwrap_or(&Value::Null);
+        let version = text(&service["metadata"]["resourceVersion"]);
+        self.inspector.merge_at(&path, version, patch.clone())
+    }
+
     /// Writes the list without the apps, if it is still the one that was read.
     fn edit_list(&self, proxy: &Proxy, apps: &[apps::Key]) -> Result<(), Fault> {
         let (Serves::List(list), Some(text)) = (&proxy.serves, plan::shortened(proxy, apps)) else {
@@ -465,7 +290,8 @@ impl Uninstall {
         };
         let path = proxies::config_map(&proxy.namespace, &list.source.config_map);
         let (key, version) = (&list.source.key, &list.version);
-        self.inspector.set_data(&path, key, &text, version)
+        let body = json!({ "data": { key: text } });
+        self.inspector.merge_at(&path, version, body)
     }
 
     /// Waits until no pod of the deleted proxies is left: one that drains may renew its lease.
@@ -500,37 +326,17 @@ impl Uninstall {
     }
 }
 
-/// What still names an app that has left a list.
-fn hint_about_list(proxy: &Proxy, apps: &[App]) -> Option<String> {
-    let names: Vec<String> = listed(proxy, apps).map(|key| key.label()).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "left: the Role and the Service of {} still name {}, as does the list in what you \
-             apply",
-            proxy.label(),
-            names.join(", ")
-        )
-    })
-}
-
-/// What a proxy is to the apps.
-enum Role {
-    /// It has no other app.
-    Whole,
-    /// It has others too.
-    Shared,
-    /// It has none of them, and may have had one until a moment ago.
-    Other,
-    /// Its list cannot be read, or not be edited, and why.
-    Unknown(String),
-    /// It never had one.
-    None,
-}
-
-/// The place of a kind in the order of deletion. The list of a proxy goes with its pods.
-fn place(plural: &str) -> usize {
-    let place = KINDS.iter().position(|(known, ..)| *known == plural);
-    place.unwrap_or(KINDS.len())
+/// The steps with the deletions, which are left to others, before what waits for them.
+fn deletions_first(steps: Vec<Step<'_>>) -> Vec<Step<'_>> {
+    let is_wait = |step: &Step<'_>| matches!(step, Step::AwaitPods(_));
+    let (waits, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_wait);
+    let last = others
+        .iter()
+        .rposition(|step| matches!(step, Step::Delete(_)));
+    let mut steps = others;
+    let at = last.map_or(0, |last| last + 1);
+    steps.splice(at..at, waits);
+    steps
 }
 
 fn delete_command(found: &Found) -> String {

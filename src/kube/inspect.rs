@@ -135,16 +135,29 @@ impl Inspector {
         self.client.calls()
     }
 
-    /// Reads the scale target, which is found as the proxy finds it.
+    /// Reads the scale target, which is found as the proxy finds it. A custom kind that counts
+    /// its replicas elsewhere gets a `spec.replicas` from its Scale.
     ///
     /// # Errors
     /// See [`Fault`].
     pub fn target(&self, namespace: &str, target: &TargetRef) -> Result<Value, Fault> {
-        let found = discovery::find(&self.client.calls(), namespace, target);
-        match found {
-            Ok(object) => self.get(&paths::object(namespace, &object)),
-            Err(unfound) => read(unfound),
+        let object = match discovery::find(&self.client.calls(), namespace, target) {
+            Ok(object) => object,
+            Err(unfound) => return read(unfound),
+        };
+        let path = paths::object(namespace, &object);
+        let mut found = self.get(&path)?;
+        if object.resource.is_custom() && found["spec"]["replicas"].is_null() {
+            let scale = self.get(&paths::scale(&path))?;
+            let replicas = scale["spec"]["replicas"].as_u64().unwrap_or(0);
+            if found["spec"].is_null() {
+                found["spec"] = json!({});
+            }
+            if let Some(spec) = found["spec"].as_object_mut() {
+                spec.insert("replicas".to_owned(), replicas.into());
+            }
         }
+        Ok(found)
     }
 
     /// Reads a Service.
@@ -397,6 +410,31 @@ mod tests {
             let answer = inspector(server).get("/version");
             assert_eq!(answer, Err(expected));
         }
+    }
+
+    #[test]
+    fn a_custom_kind_that_counts_its_replicas_elsewhere_has_those_of_its_scale() {
+        let server = serve(|asked, stream| {
+            let body = match asked.target.rsplit('/').next() {
+                Some("v1alpha1") => {
+                    r#"{"resources":[{"name":"rollouts","kind":"Rollout","namespaced":true},{"name":"rollouts/scale","kind":"Scale","namespaced":true}]}"#
+                }
+                Some("argoproj.io") => {
+                    r#"{"preferredVersion":{"version":"v1alpha1"},"versions":[{"version":"v1alpha1"}]}"#
+                }
+                Some("scale") => r#"{"kind":"Scale","spec":{}}"#,
+                _ => r#"{"kind":"Rollout","metadata":{"name":"a"},"spec":{"size":0}}"#,
+            };
+            testing::reply(stream, 200, "", body)
+        });
+        let target = "rollouts.argoproj.io/a";
+        let target =
+            match crate::settings::parse([format!("--scale-target={target}").into()], |_| None) {
+                Ok(crate::settings::Invocation::Run(settings)) => settings.target_ref,
+                other => panic!("{other:?}"),
+            };
+        let found = inspector(server).target("shop", &target).unwrap();
+        assert_eq!(found["spec"], json!({ "size": 0, "replicas": 0 }));
     }
 
     #[test]

@@ -90,15 +90,12 @@ impl Inspector {
         self.patch(&paths::scale(&path), &patch)
     }
 
-    /// Sets the text of a key of the ConfigMap at `path`, if it is still at `version`.
+    /// Merges `body` into the object at `path`, if that is still at `version`.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub fn set_data(&self, path: &str, key: &str, text: &str, version: &str) -> Result<(), Fault> {
-        let body = json!({
-            "metadata": { "resourceVersion": version },
-            "data": { key: text },
-        });
+    pub fn merge_at(&self, path: &str, version: &str, mut body: Value) -> Result<(), Fault> {
+        body["metadata"]["resourceVersion"] = version.into();
         self.patch(path, &Patch::merge(&body))
     }
 

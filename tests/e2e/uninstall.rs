@@ -4,7 +4,7 @@ use super::*;
 
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::sandbox::{Resource, Rule};
 
 const KINDS: [Resource; 6] = [
@@ -128,4 +128,99 @@ fn what_is_refused_is_said_and_what_is_not_done_makes_the_exit_code() {
 
     let wrong = zpa_command(&sandbox, &["uninstall", "--wait=soon"]);
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}
+
+#[test]
+fn a_service_that_was_taken_over_leads_to_the_pods_again() {
+    let sandbox = asleep();
+    sandbox.set_rules(vec![Rule::new("*", &["*"], &["*"])]);
+    let before = objects(&sandbox);
+    let service = |name: &str| {
+        let state = sandbox.state();
+        state.store.get(Resource::Services, name).unwrap()["spec"].clone()
+    };
+    let original = service("myapp");
+    // As `zpa manifests --take-over` has it: of the Service the values of the selector alone.
+    let selecting = json!({ "app": "myapp-zpa" });
+    let labels = json!({ "app.kubernetes.io/name": "zero-pod-autoscaler", "app": "myapp-zpa" });
+    let metadata = |name: &str| json!({ "name": name, "labels": labels });
+    let variable = |name: &str, value: &str| json!({ "name": name, "value": value });
+    let env = [
+        variable("ZPA_DEPLOYMENT", "myapp"),
+        variable("ZPA_SERVICE", "myapp-pods"),
+    ];
+    let pod =
+        json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "env": env }] } });
+    let selector = json!({ "matchLabels": labels });
+    let spec = json!({ "selector": selector, "template": pod });
+    sandbox.create(
+        Resource::Deployments,
+        json!({ "metadata": metadata("myapp-zpa"), "spec": spec }),
+    );
+    let pods = json!({ "metadata": metadata("myapp-pods"), "spec": original });
+    sandbox.create(Resource::Services, pods);
+    sandbox.edit_service("myapp", |service| {
+        service["spec"]["selector"] = selecting.clone();
+    });
+
+    let output = zpa_command(&sandbox, &["uninstall"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let lines: Vec<String> = printed(&output).lines().map(str::to_owned).collect();
+    let expected = [
+        "done: wake default/myapp: scale it to 1",
+        "done: wait until a pod of default/myapp is ready",
+        "done: lead the Service myapp to the app's pods again",
+        "done: delete the Deployment myapp-zpa",
+        "done: wait until the pods of the proxies have ended",
+        "done: delete the Service myapp-pods",
+        "done: see that default/myapp is awake, or wake it again",
+        "done: remove the conditions and annotations of zpa from default/myapp",
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(service("myapp"), original);
+    assert_eq!(objects(&sandbox), before);
+}
+
+#[test]
+fn pods_that_do_not_end_and_proxies_without_labels_are_said() {
+    let sandbox = installed();
+    let labels = json!({
+        "app.kubernetes.io/name": "zero-pod-autoscaler",
+        "app.kubernetes.io/instance": "myapp",
+    });
+    let pod = json!({ "metadata": { "name": "stuck", "labels": labels } });
+    sandbox.create(Resource::Pods, pod);
+    let args = [
+        "--deployment=myapp",
+        "--endpoints=myapp",
+        "--target=myapp:80",
+    ];
+    let container = json!({ "args": args });
+    let ancestor = json!({
+        "metadata": { "name": "ancestor" },
+        "spec": { "template": { "spec": { "containers": [container] } } },
+    });
+    sandbox.create(Resource::Deployments, ancestor);
+    let output = zpa_command(&sandbox, &["uninstall", "--wait=1s"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = printed(&output);
+    let failed = "failed: wait until the pods of the proxies have ended: 1 are there after 1s";
+    for part in [
+        failed,
+        "run this again once that is mended",
+        "Deployment ancestor has the settings of a proxy of default/myapp, and not the labels",
+        "kubectl delete -n default deployment ancestor",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let roles = objects(&sandbox);
+    assert!(
+        roles.contains(&"Role myapp-zpa".to_owned()),
+        "{roles:?}: the pods need it still"
+    );
+    sandbox.delete(Resource::Pods, "stuck");
+    sandbox.delete(Resource::Deployments, "ancestor");
+    let again = zpa_command(&sandbox, &["uninstall"]);
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert_eq!(objects(&sandbox), objects(&asleep()));
 }

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::takeover;
 use crate::commands::wake;
 use crate::kube::inspect::{Fault, Inspector};
 use crate::kube::removal::Traces;
@@ -39,6 +40,10 @@ pub struct App {
     pub target: Value,
     /// Its Service, if there is one.
     pub service: Option<Value>,
+    /// Whether its Service leads to a proxy.
+    pub is_taken_over: bool,
+    /// The Service by which a proxy that has taken that over finds the pods.
+    pub pods_service: Option<Value>,
 }
 
 impl App {
@@ -63,8 +68,10 @@ impl App {
         Ok(App {
             target,
             wake_replicas: wake::wake_replicas(settings),
+            is_taken_over: service.as_ref().is_some_and(takeover::is_labelled),
             service_name,
             service,
+            pods_service: None,
             key,
         })
     }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::apps::{App, Key};
 use super::list;
 use super::proxies::{Proxy, Serves};
-use super::{LABEL, NAME};
+use super::takeover;
 use crate::commands::wake::remembered;
 use crate::kube::removal::Traces;
 
@@ -62,6 +64,15 @@ pub enum Step<'a> {
         app: &'a App,
         replicas: u32,
     },
+    /// Wait until a pod of an app is ready.
+    AwaitReady {
+        app: &'a App,
+    },
+    /// Make the Service of an app lead to its pods again.
+    Restore {
+        app: &'a App,
+        patch: Value,
+    },
     /// Take apps out of the list of a proxy.
     EditList {
         proxy: &'a Proxy,
@@ -88,18 +99,15 @@ pub enum Step<'a> {
 /// # Errors
 /// Why nothing is done.
 pub fn plan(facts: &Facts) -> Result<Vec<Step<'_>>, String> {
-    if let Some(app) = facts.apps.iter().find(|app| leads_to_a_proxy(app)) {
-        return Err(format!(
-            "the Service {0} leads to the proxy (--take-over): apply your own Service {0} again \
-             first\n",
-            app.service_name
-        ));
-    }
-    let wakes = facts.apps.iter().filter(|app| is_asleep(app));
-    let wakes = wakes.map(|app| Step::Wake {
+    let asleep = || facts.apps.iter().filter(|app| is_asleep(app));
+    let wakes = asleep().map(|app| Step::Wake {
         replicas: replicas(app),
         app,
     });
+    let with_service = asleep().filter(|app| app.service.is_some());
+    let ready = with_service.map(|app| Step::AwaitReady { app });
+    let restored: Result<Vec<Step<'_>>, String> = facts.apps.iter().filter_map(restore).collect();
+    let begin = wakes.chain(ready).chain(restored?);
     let mut removal = removal(facts);
     let mut end = end(facts, !removal.is_empty());
     if facts.are_all_found && facts.shared.is_empty() {
@@ -107,7 +115,7 @@ pub fn plan(facts: &Facts) -> Result<Vec<Step<'_>>, String> {
         end.extend(forget_services(facts));
         removal.retain(|step| !matches!(step, Step::ForgetService { .. }));
     }
-    Ok(wakes.chain(removal).chain(end).collect())
+    Ok(begin.chain(removal).chain(end).collect())
 }
 
 /// What is done once no proxy has the apps. One may have put an app to sleep until it had ended,
@@ -133,10 +141,16 @@ fn removal(facts: &Facts) -> Vec<Step<'_>> {
         (!apps.is_empty()).then_some(Step::EditList { proxy, apps })
     });
     steps.extend(edits);
-    steps.extend(facts.objects.iter().map(Step::Delete));
+    // A proxy that drains keeps its permissions.
+    let (programs, others): (Vec<&Found>, Vec<&Found>) = facts
+        .objects
+        .iter()
+        .partition(|found| found.plural == "deployments");
+    steps.extend(programs.into_iter().map(Step::Delete));
     if !facts.pods.is_empty() {
         steps.push(Step::AwaitPods(&facts.pods));
     }
+    steps.extend(others.into_iter().map(Step::Delete));
     let is_left = facts.objects.is_empty() && facts.apps.iter().any(is_marked);
     let others = facts.others.iter().filter(|_| is_left);
     let proxies: Vec<&Proxy> = facts.shared.iter().chain(others).collect();
@@ -165,9 +179,19 @@ fn forget_services(facts: &Facts) -> impl Iterator<Item = Step<'_>> {
     apps.map(|app| Step::ForgetService { app })
 }
 
-fn leads_to_a_proxy(app: &App) -> bool {
-    let service = app.service.as_ref();
-    service.is_some_and(|it| it["metadata"]["labels"][LABEL] == NAME)
+/// What gives an app its Service back, if a proxy has taken that over.
+fn restore(app: &App) -> Option<Result<Step<'_>, String>> {
+    let service = app.service.as_ref().filter(|_| app.is_taken_over)?;
+    let patch = app.pods_service.as_ref();
+    let patch = patch.and_then(|pods| takeover::restored(service, pods));
+    Some(match patch {
+        Some(patch) => Ok(Step::Restore { app, patch }),
+        None => Err(format!(
+            "the Service {0} leads to the proxy (--take-over), and what it has led to is not known: \
+             apply your own Service {0} again first\n",
+            app.service_name
+        )),
+    })
 }
 
 /// The replicas that a wake sets.
@@ -203,6 +227,16 @@ impl fmt::Display for Step<'_> {
             }
             Step::SeeAwake { app, .. } => {
                 write!(f, "see that {} is awake, or wake it again", app.key.label())
+            }
+            Step::AwaitReady { app } => {
+                write!(f, "wait until a pod of {} is ready", app.key.label())
+            }
+            Step::Restore { app, .. } => {
+                write!(
+                    f,
+                    "lead the Service {} to the app's pods again",
+                    app.service_name
+                )
             }
             Step::EditList { proxy, apps } => {
                 let names: Vec<String> = apps.iter().map(Key::label).collect();

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::super::proxies::List;
 use super::*;
 use crate::commands::uninstall::list::Source;
+use crate::commands::uninstall::{LABEL, NAME};
 use crate::settings::{self, Invocation, Settings};
 use crate::workload::TargetRef;
 
@@ -30,6 +31,8 @@ fn app(name: &str, target: Value) -> App {
         wake_replicas: 2,
         target,
         service: None,
+        is_taken_over: false,
+        pods_service: None,
     }
 }
 
@@ -102,10 +105,11 @@ fn the_app_is_woken_first_and_its_traces_are_removed_once_nobody_can_write_them(
         lines(&facts),
         [
             "wake shop/a: scale it to 3",
+            "wait until a pod of shop/a is ready",
             "remove from the Service a: zero-pod-autoscaler/listen",
             "delete the Deployment zpa",
-            "delete the Role zpa",
             "wait until the pods of the proxies have ended",
+            "delete the Role zpa",
             "see that shop/a is awake, or wake it again",
             "remove the conditions and annotations of zpa from shop/a",
         ]
@@ -130,6 +134,7 @@ fn of_all_that_are_found_the_services_come_last_so_that_a_second_run_finds_them(
         lines(&facts),
         [
             "wake shop/a: scale it to 3",
+            "wait until a pod of shop/a is ready",
             "delete the Deployment zpa",
             "wait until the pods of the proxies have ended",
             "see that shop/a is awake, or wake it again",
@@ -206,6 +211,15 @@ fn what_is_not_there_is_not_removed_and_a_service_that_leads_to_the_proxy_ends_i
     assert_eq!(lines(&facts(&target)), [] as [&str; 0]);
     let mut taken_over = facts(&target);
     taken_over.apps[0].service = Some(json!({ "metadata": { "labels": { LABEL: NAME } } }));
+    taken_over.apps[0].is_taken_over = true;
     let why = plan(&taken_over).unwrap_err();
     assert!(why.contains("apply your own Service a again"), "{why}");
+    let service =
+        |selector: Value| json!({ "spec": { "selector": selector, "ports": [{ "port": 80 }] } });
+    taken_over.apps[0].service = Some(service(json!({ LABEL: NAME })));
+    taken_over.apps[0].pods_service = Some(service(json!({ "app": "a" })));
+    assert_eq!(
+        lines(&taken_over),
+        ["lead the Service a to the app's pods again"]
+    );
 }
