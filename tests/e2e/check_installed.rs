@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use support::sandbox::{Options, OtherPort, PodProgram, Resource, Rule, Sandbox, SandboxApp};
 
 /// An app as the manifests call it, of which the caller is an administrator.
-fn sandbox(further: Vec<SandboxApp>) -> Sandbox {
+pub(super) fn sandbox(further: Vec<SandboxApp>) -> Sandbox {
     with_options(Options {
         name: "my-app".to_owned(),
         further_apps: further,
@@ -27,7 +27,7 @@ fn with_options(options: Options) -> Sandbox {
 }
 
 /// A command as from a laptop: with nothing but the way to the cluster.
-fn command(sandbox: &Sandbox, program: &str, args: &[&str]) -> Command {
+pub(super) fn command(sandbox: &Sandbox, program: &str, args: &[&str]) -> Command {
     let way = ["ZPA_API_SERVER", "ZPA_CREDENTIALS"];
     let env = sandbox.env().into_iter();
     let mut command = Command::new(program);
@@ -43,12 +43,12 @@ fn zpa(sandbox: &Sandbox, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn printed(output: &Output) -> String {
+pub(super) fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// The objects of a text with YAML documents.
-fn documents(text: &str) -> Vec<Value> {
+pub(super) fn documents(text: &str) -> Vec<Value> {
     let documents = text
         .split("\n---\n")
         .map(|it| it.trim_start_matches("---\n"));
@@ -105,7 +105,7 @@ fn apply_in(default: &str, sandbox: &Sandbox, objects: &[Value]) {
 }
 
 /// Installs what is printed, and returns that.
-fn install(sandbox: &Sandbox, args: &[&str]) -> String {
+pub(super) fn install(sandbox: &Sandbox, args: &[&str]) -> String {
     let output = zpa(
         sandbox,
         &[&["manifests", "--deployment=my-app"], args].concat(),

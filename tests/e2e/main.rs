@@ -3,6 +3,7 @@
 mod admin;
 mod apps_file;
 mod check;
+mod check_in_pod;
 mod check_installed;
 mod clients;
 mod commands;
