@@ -33,6 +33,11 @@ const MAX_DELAY: Duration = Duration::from_millis(200);
 /// lease ([`Lease::on_hidden`]).
 const RENEWALS_PER_TTL: u32 = 10;
 
+/// While a connection is open, the longest pause after half a TTL without a successful renewal,
+/// whatever `Retry-After` says, as a part of the TTL; but not less than a second.
+const RETRIES_PER_TTL: u32 = 8;
+const MIN_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a failed renewal is *recent*. While it is, the next one is expected to fail too,
 /// so that later connections need not wait for it.
 pub(super) const RECENT: Duration = Duration::from_secs(10);
@@ -202,14 +207,21 @@ impl Lease {
 
     /// To be called while connections are open, with whether some of them wait. If they wait
     /// for a lease, a longer pause after a failure is shortened: a renewal is to be tried
-    /// before connections are let through without a lease.
+    /// before connections are let through without a lease. So is one that began without a
+    /// connection and is longer than the lease allows.
     pub fn on_open_connections(&mut self, waiting: bool, now: Time) {
         self.has_waiting = waiting;
+        let latest = self.latest_retry(now);
+        self.earliest = self.earliest.min(latest);
+        self.retry_by(latest);
         if self.is_valid(now) {
             self.waiting_since = None;
         } else if waiting {
             self.waiting_since.get_or_insert(now);
-            self.earliest = self.earliest.min(now + MAX_PAUSE_WAITING);
+            // From the failure on, so that who comes long after it is not let through without a
+            // lease before another attempt.
+            let earliest = now.max(self.failed_at + MAX_PAUSE_WAITING);
+            self.earliest = self.earliest.min(earliest);
             self.retry_by(self.sent_at + FAIL_OPEN_AFTER);
         }
     }
@@ -235,6 +247,16 @@ impl Lease {
     /// failed is tried again at once.
     pub fn on_server_reachable(&mut self, now: Time) {
         self.retry_by(now);
+    }
+
+    /// Until when a pause after a failed renewal may last while a connection is open: a TTL after
+    /// the last successful one another proxy may put the app to sleep under it.
+    pub(super) fn latest_retry(&self, now: Time) -> Time {
+        let soon = now + (self.ttl / RETRIES_PER_TTL).max(MIN_RETRY);
+        let left = self.valid_until.map(|until| until.since(now));
+        // The lease began when its renewal was sent.
+        let after_half = Self::duration(self.ttl) - self.ttl / 2;
+        left.map_or(soon, |left| soon.max(now + left.saturating_sub(after_half)))
     }
 
     /// Tries a failed renewal again by that time, or as soon as the server allows. A renewal

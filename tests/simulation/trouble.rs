@@ -70,7 +70,12 @@ impl Fate {
         let there = rng.around(ms(10), ms(200));
         let back = there + rng.around(ms(10), ms(200));
         let unknown = |retry_after| Some(Outcome::Unknown { retry_after });
-        let retry_after = rng.chance(0.5).then(|| rng.between(ms(1000), ms(5000)));
+        // An API server asks for some seconds, and its priorities and fairness for up to 32; a
+        // proxy before it may ask for anything.
+        let most = if rng.chance(0.8) { 5 } else { 300 };
+        let retry_after = rng
+            .chance(0.5)
+            .then(|| rng.between(ms(1000), ms(most * 1000)));
         let applied = rng.chance(0.5);
         match trouble {
             None => Fate::received(Some(there), back, None),

@@ -254,6 +254,14 @@ fn a_retry_after_is_waited_for_unless_somebody_waits() {
     }
     let mut lease = new();
     lease.on_failed(minute, Duration::from_secs(1), at(10));
+    lease.on_open_connections(true, at(12));
+    assert_eq!(lease.due(), Some(at(15)), "also who comes later");
+    let mut lease = new();
+    lease.on_failed(minute, Duration::from_secs(1), at(10));
     lease.on_open_connections(true, at(20));
-    assert_eq!(lease.due(), Some(at(25)), "also who comes later");
+    assert_eq!(
+        lease.due(),
+        Some(at(20)),
+        "and at once who comes long after"
+    );
 }

@@ -9,7 +9,7 @@ use super::fixture::{
 };
 use crate::cluster::{LeaseStore, Outcome, Request};
 use crate::policy::lease::Lease;
-use crate::policy::{Change, POLL, Phase};
+use crate::policy::{Change, Config, POLL, Phase};
 
 #[test]
 fn while_awake_the_first_connection_renews_and_the_next_ask_for_nothing() {
@@ -250,4 +250,62 @@ fn one_refusal_does_not_stand_for_five_minutes_after_renewing_has_worked() {
         "a connection is open, and for {:?} nothing tells the others",
         fixture.now.since(start)
     );
+}
+
+/// Another proxy that sees the same token for a TTL puts the app to sleep.
+#[test]
+fn while_a_connection_is_open_a_retry_after_never_outlasts_the_lease() {
+    for (ttl, retry_after, is_open_at_failure) in [
+        (30, 32, true),
+        (60, 32, true),
+        (60, 60, true),
+        (300, 240, true),
+        (600, 300, true),
+        (3600, 300, true),
+        (30, 300, false),
+        (600, 300, false),
+    ] {
+        let label = format!("TTL {ttl} s, Retry-After {retry_after} s, {is_open_at_failure}");
+        let ttl = Duration::from_secs(ttl);
+        let mut fixture = Fixture::start_with(Config {
+            idle_ttl: ttl,
+            ..Config::default()
+        });
+        fixture.answers(scale(1, "1"));
+        fixture.pods(true);
+        fixture.opens(1);
+        fixture.grants(1);
+        fixture.hands_over();
+        let granted = fixture.now;
+        if !is_open_at_failure {
+            fixture.closes_all();
+        }
+        let retry_after = Some(Duration::from_secs(retry_after));
+        let mut attempts = Vec::new();
+        while fixture.now < granted + ttl {
+            fixture.passes(fixture.pause());
+            let failures = attempts.len();
+            match fixture.in_flight() {
+                Some(Request::RenewLease(_)) => {
+                    attempts.push(fixture.now.since(granted));
+                    fixture.answers(match failures % 2 {
+                        0 => Outcome::Busy { retry_after },
+                        _ => Outcome::Unknown { retry_after },
+                    });
+                }
+                Some(_) => fixture.answers_as_before(),
+                None => {}
+            }
+            if failures == 0 && attempts.len() == 1 && !is_open_at_failure {
+                fixture.opens(1);
+                fixture.hands_over();
+            }
+        }
+        let in_time = |it: &&Duration| **it <= ttl * 4 / 5 + Duration::from_secs(1);
+        let tried = attempts.iter().filter(in_time).count();
+        assert!(tried >= 3, "{label}: {attempts:?}");
+        let first_wait = attempts[1] - attempts[0];
+        let respected = retry_after.unwrap().min(ttl / 2 - attempts[0]);
+        assert!(first_wait >= respected, "{label}: {attempts:?}");
+    }
 }
