@@ -249,7 +249,8 @@ impl Uninstall {
     fn await_ready(&self, app: &App, environment: &Environment<'_>) -> (bool, String) {
         let end = (environment.clock)() + self.wait;
         let namespace = segment(&app.key.namespace);
-        let selector = segment(&format!("kubernetes.io/service-name={}", app.service_name));
+        let service = format!("kubernetes.io/service-name={}", app.service_of_pods());
+        let selector = segment(&service);
         let path = format!(
             "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector={selector}"
         );

@@ -271,6 +271,43 @@ fn a_service_is_taken_over_once_the_proxy_is_ready_and_keeps_all_that_it_has() {
     assert_eq!(of_clients(), expected);
 }
 
+/// The endpoints of the Service that is taken over are the proxy's, which are ready all the time.
+#[test]
+fn the_uninstall_leads_clients_back_when_a_pod_of_the_app_is_ready() {
+    let sandbox = with_a_service_of_clients();
+    let before = live(&sandbox, "myapp");
+    let yaml = printed(&sandbox, &TAKE_OVER);
+    apply(&sandbox, &objects(&yaml));
+    sandbox.edit_service("myapp", |service| {
+        service["spec"]["selector"] = selector(&yaml, 0);
+    });
+    let output = zpa_command(&sandbox, &["uninstall", "--service=myapp", "--wait=30s"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            "done: wake default/myapp: scale it to 1",
+            "done: wait until a pod of default/myapp is ready",
+            "done: lead the Service myapp to the app's pods again",
+            "done: delete the Deployment myapp-zpa",
+            "done: wait until the pods of the proxies have ended",
+            "done: delete the Service myapp-pods",
+            "done: delete the PodDisruptionBudget myapp-zpa",
+            "done: delete the RoleBinding myapp-zpa",
+            "done: delete the Role myapp-zpa",
+            "done: delete the ServiceAccount myapp-zpa",
+            "done: see that default/myapp is awake, or wake it again",
+            "done: remove the conditions and annotations of zpa from default/myapp",
+        ]
+    );
+    let after = live(&sandbox, "myapp");
+    assert_eq!(after["spec"], before["spec"]);
+    let state = sandbox.state();
+    let left = state.store.get(Resource::Services, "myapp-pods");
+    assert!(left.is_none(), "{text}");
+}
+
 #[test]
 fn a_service_of_somebody_else_is_not_written_over() {
     let sandbox = with_a_service_of_clients();

@@ -131,57 +131,6 @@ fn what_is_refused_is_said_and_what_is_not_done_makes_the_exit_code() {
 }
 
 #[test]
-fn a_service_that_was_taken_over_leads_to_the_pods_again() {
-    let sandbox = asleep();
-    sandbox.set_rules(vec![Rule::new("*", &["*"], &["*"])]);
-    let before = objects(&sandbox);
-    let service = |name: &str| {
-        let state = sandbox.state();
-        state.store.get(Resource::Services, name).unwrap()["spec"].clone()
-    };
-    let original = service("myapp");
-    // As `zpa manifests --take-over` has it: of the Service the values of the selector alone.
-    let selecting = json!({ "app": "myapp-zpa" });
-    let labels = json!({ "app.kubernetes.io/name": "zero-pod-autoscaler", "app": "myapp-zpa" });
-    let metadata = |name: &str| json!({ "name": name, "labels": labels });
-    let variable = |name: &str, value: &str| json!({ "name": name, "value": value });
-    let env = [
-        variable("ZPA_DEPLOYMENT", "myapp"),
-        variable("ZPA_SERVICE", "myapp-pods"),
-    ];
-    let pod =
-        json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "env": env }] } });
-    let selector = json!({ "matchLabels": labels });
-    let spec = json!({ "selector": selector, "template": pod });
-    sandbox.create(
-        Resource::Deployments,
-        json!({ "metadata": metadata("myapp-zpa"), "spec": spec }),
-    );
-    let pods = json!({ "metadata": metadata("myapp-pods"), "spec": original });
-    sandbox.create(Resource::Services, pods);
-    sandbox.edit_service("myapp", |service| {
-        service["spec"]["selector"] = selecting.clone();
-    });
-
-    let output = zpa_command(&sandbox, &["uninstall"]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let lines: Vec<String> = printed(&output).lines().map(str::to_owned).collect();
-    let expected = [
-        "done: wake default/myapp: scale it to 1",
-        "done: wait until a pod of default/myapp is ready",
-        "done: lead the Service myapp to the app's pods again",
-        "done: delete the Deployment myapp-zpa",
-        "done: wait until the pods of the proxies have ended",
-        "done: delete the Service myapp-pods",
-        "done: see that default/myapp is awake, or wake it again",
-        "done: remove the conditions and annotations of zpa from default/myapp",
-    ];
-    assert_eq!(lines, expected);
-    assert_eq!(service("myapp"), original);
-    assert_eq!(objects(&sandbox), before);
-}
-
-#[test]
 fn pods_that_do_not_end_and_proxies_without_labels_are_said() {
     let sandbox = installed();
     let labels = json!({

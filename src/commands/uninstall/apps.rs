@@ -47,6 +47,14 @@ pub struct App {
 }
 
 impl App {
+    /// The name of the Service whose endpoints are the app's pods: those of its own are the
+    /// proxy's where that has taken it over.
+    pub fn service_of_pods(&self) -> &str {
+        let of_pods = self.pods_service.as_ref();
+        let name = of_pods.and_then(|it| it["metadata"]["name"].as_str());
+        name.unwrap_or(&self.service_name)
+    }
+
     /// One of several may name a target that is not there.
     fn read(
         settings: &Settings,
