@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use super::Install;
 use super::take_over::TakeOver;
+use super::{INSTANCE, Install, NAME};
 use crate::duration;
 
 /// The comment of the note about an HPA.
@@ -23,6 +23,7 @@ impl Install {
             None => self.write_steps(&mut text, &command),
             Some(taken) => self.write_take_over(&mut text, &command, taken),
         }
+        self.write_routes(&mut text);
         if self.hpa_note {
             let _ = write!(text, "\n{HPA}\n");
         }
@@ -131,6 +132,20 @@ impl Install {
         if !taken.writers.is_empty() || !added.is_empty() {
             text.push('\n');
         }
+    }
+
+    /// `zpa uninstall` knows objects by their name, which several routes cannot share.
+    fn write_routes(&self, text: &mut String) {
+        if self.routes.len() < 2 {
+            return;
+        }
+        let (kubectl, instance) = (self.kubectl(), self.instance());
+        let _ = writeln!(
+            text,
+            "and the TCPRoutes, one for each port:\n  \
+               {kubectl} delete tcproutes -l {INSTANCE}={instance},{}={}",
+            NAME.0, NAME.1
+        );
     }
 
     fn write_page(&self, text: &mut String) {
