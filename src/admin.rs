@@ -7,8 +7,6 @@
 
 pub mod page;
 
-use std::fmt::Write;
-
 use httparse::Status;
 
 use self::page::Page;
@@ -49,6 +47,27 @@ pub trait Pages {
     fn ping_path(&self) -> Option<&str>;
     /// A path for the metrics beside `/metrics`, if one is set.
     fn metrics_path(&self) -> Option<&str>;
+}
+
+/// A page that has a part for each app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LongPage {
+    /// The page for people.
+    Overview,
+    /// The metrics.
+    Metrics,
+    /// The state, in JSON.
+    Status,
+}
+
+/// The page that `received` asks for, if it is a complete `GET` of a long one.
+pub fn long_page(received: &[u8], pages: &impl Pages) -> Option<LongPage> {
+    let request = parse(received)?.ok()?;
+    let page = match look_up_path(request.path, pages) {
+        Path::Long(page) => Some(page),
+        _ => None,
+    };
+    page.filter(|_| request.method == "GET")
 }
 
 /// The response to a connection that has sent `received` so far; `None` while that is
@@ -136,22 +155,38 @@ struct Reply {
     head_only: bool,
 }
 
+/// What a path leads to.
+enum Path {
+    Ping,
+    Health,
+    Readiness,
+    Long(LongPage),
+    Unknown,
+}
+
+fn look_up_path(path: &str, pages: &impl Pages) -> Path {
+    match path {
+        path if pages.ping_path() == Some(path) => Path::Ping,
+        path if pages.metrics_path() == Some(path) => Path::Long(LongPage::Metrics),
+        "/" => Path::Long(LongPage::Overview),
+        "/healthz" => Path::Health,
+        "/readyz" => Path::Readiness,
+        "/metrics" => Path::Long(LongPage::Metrics),
+        "/status" => Path::Long(LongPage::Status),
+        _ => Path::Unknown,
+    }
+}
+
 fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
-    let page = || match request.path {
-        path if pages.ping_path() == Some(path) => Reply::of(JSON, PONG.to_owned()),
-        path if pages.metrics_path() == Some(path) => metrics(pages),
-        "/" => Reply {
-            fields: page::HEADERS,
-            ..Reply::of(HTML, page::render(&pages.page()))
-        },
-        "/healthz" => Reply::text("200 OK", "ok\n"),
-        "/readyz" => match pages.unready() {
+    let page = || match look_up_path(request.path, pages) {
+        Path::Ping => Reply::of(JSON, PONG.to_owned()),
+        Path::Health => Reply::text("200 OK", "ok\n"),
+        Path::Readiness => match pages.unready() {
             reasons if reasons.is_empty() => Reply::text("200 OK", "ready\n"),
             reasons => Reply::text("503 Service Unavailable", &(reasons.join("\n") + "\n")),
         },
-        "/metrics" => metrics(pages),
-        "/status" => Reply::of(JSON, pages.status()),
-        _ => Reply::text("404 Not Found", &list_of_paths()),
+        Path::Long(page) => write_page(page, pages),
+        Path::Unknown => Reply::text("404 Not Found", &list_of_paths()),
     };
     match request.method {
         "GET" => page(),
@@ -166,9 +201,18 @@ fn look_up(request: &Request<'_>, pages: &impl Pages) -> Reply {
     }
 }
 
-fn metrics(pages: &impl Pages) -> Reply {
-    let (body, content_type) = pages.metrics();
-    Reply::of(content_type, body)
+fn write_page(page: LongPage, pages: &impl Pages) -> Reply {
+    match page {
+        LongPage::Overview => Reply {
+            fields: page::HEADERS,
+            ..Reply::of(HTML, page::render(&pages.page()))
+        },
+        LongPage::Metrics => {
+            let (body, content_type) = pages.metrics();
+            Reply::of(content_type, body)
+        }
+        LongPage::Status => Reply::of(JSON, pages.status()),
+    }
 }
 
 fn list_of_paths() -> String {
@@ -214,28 +258,28 @@ impl Reply {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    fn bytes(self) -> Vec<u8> {
         let Reply {
             status,
             content_type,
             fields,
-            body,
+            mut body,
             head_only,
         } = self;
-        let mut bytes = String::with_capacity(256 + body.len());
-        // Writing to a String does not fail. A body may quote texts of others: `nosniff`
-        // keeps browsers from taking it for HTML.
-        let _ = write!(
-            bytes,
+        // A body may quote texts of others: `nosniff` keeps browsers from taking it for HTML.
+        let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
              {fields}Connection: close\r\n\r\n",
             body.len()
         );
-        if !head_only {
-            bytes.push_str(body);
+        if head_only {
+            return head.into_bytes();
         }
-        bytes.into_bytes()
+        // A long body is not copied, and leaves nothing unused of its memory.
+        body.insert_str(0, &head);
+        body.shrink_to_fit();
+        body.into_bytes()
     }
 }
 
@@ -359,6 +403,27 @@ mod tests {
             assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"));
             assert!(head.contains("\r\nContent-Security-Policy: default-src 'none'; "));
             assert!(body.starts_with("<!doctype html>\n"), "{body}");
+        }
+    }
+
+    #[test]
+    fn only_complete_gets_of_pages_that_list_the_apps_ask_for_a_long_page() {
+        let pages = Fake {
+            metrics_path: Some("/numbers"),
+            ..ready()
+        };
+        for (request, expected) in [
+            ("GET / HTTP/1.1\r\n\r\n", Some(LongPage::Overview)),
+            ("GET /metrics?a HTTP/1.1\r\n\r\n", Some(LongPage::Metrics)),
+            ("GET /numbers HTTP/1.1\r\n\r\n", Some(LongPage::Metrics)),
+            ("GET /status HTTP/1.1\r\n\r\n", Some(LongPage::Status)),
+            ("HEAD /status HTTP/1.1\r\n\r\n", None),
+            ("POST /status HTTP/1.1\r\n\r\n", None),
+            ("GET /healthz HTTP/1.1\r\n\r\n", None),
+            ("GET /status HTTP/1.1\r\n", None),
+            ("get /status HTTP/1.1\r\n\r\n", None),
+        ] {
+            assert_eq!(long_page(request.as_bytes(), &pages), expected, "{request}");
         }
     }
 

@@ -23,7 +23,7 @@
 //!    ├─ lifecycle   the events of which others are notified
 //!    └─ journal     what has become of it: the last wakes, a day of sleeping and waking
 //! interface     the event loop and the API threads as traits
-//! pages         the content of the admin pages
+//! pages         the content of the admin pages; answers: what of them is being read
 //! ```
 
 // All apps of the process: their turns, and the end of the process.
@@ -56,6 +56,7 @@ mod watch_timeout;
 mod window_clock;
 
 // What is said about it: readiness, the admin pages, log lines, events.
+mod answers;
 mod diagnosis;
 pub mod health;
 mod hold_timeout_log;
@@ -76,6 +77,7 @@ use std::time::Duration;
 
 use log::{debug, info};
 
+use self::answers::Answers;
 use self::app_list::AppList;
 use self::app_spec::AppSpec;
 use self::discovery::Discovery;
@@ -88,7 +90,6 @@ use self::proxy::{DrainConfig, Proxy};
 use self::reconciler::{Failure, Reconciler, ReportSender};
 use self::source_files::{SourceFiles, SourceLists};
 use crate::accept_probe::{AppProbe, Candidate};
-use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Event, LifecycleEvent, Report, Request};
@@ -166,6 +167,8 @@ struct Daemon {
     inbox: Receiver<(AppId, Report)>,
     signals: Signals,
     about: About,
+    /// The answers at the admin port.
+    answers: Answers,
     /// When the addresses of the interfaces are read next.
     own_addresses_due: Time,
 }
@@ -290,6 +293,7 @@ impl Daemon {
             inbox,
             signals,
             about,
+            answers: Answers::default(),
             own_addresses_due: (clocks.monotonic)(),
         };
         daemon.reconciler.check_webhooks(settings, &specs)?;
@@ -471,21 +475,27 @@ impl Daemon {
         }
     }
 
+    /// Answers one request of those at the admin port; for the others the loop turns again.
     fn answer_admin(&mut self, now: Time) {
-        while let Some((key, request)) = self.proxy.sockets.admin().next_request() {
-            let view = View {
-                about: &self.about,
-                reconciler: &self.reconciler,
-                list: self.list.as_ref(),
-                sources: &self.sources,
-                discovery: self.discovery.as_ref(),
-                proxy: &self.proxy,
-                now,
-                unix: (self.wall_clock)(),
-            };
-            let answer = admin::answer(&request, &view);
-            self.proxy.sockets.admin().answer(key, answer);
+        let Some((key, request)) = self.proxy.sockets.admin().next_request() else {
+            return;
+        };
+        let view = View {
+            about: &self.about,
+            reconciler: &self.reconciler,
+            list: self.list.as_ref(),
+            sources: &self.sources,
+            discovery: self.discovery.as_ref(),
+            proxy: &self.proxy,
+            now,
+            unix: (self.wall_clock)(),
+        };
+        let answer = self.answers.answer(&request, &view, now);
+        let admin = self.proxy.sockets.admin();
+        if let Some(withdrawn) = self.answers.take_withdrawn() {
+            admin.withdraw(&withdrawn);
         }
+        admin.answer(key, answer);
     }
 
     fn handle_signals(&mut self, now: Time) -> Option<Exit> {

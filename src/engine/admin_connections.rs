@@ -8,12 +8,14 @@
 //! the kubelet's probe.
 //!
 //! Nothing is parsed here: [`AdminConnections::next_request`] returns the bytes that were
-//! read, and [`AdminConnections::answer`] takes the response.
+//! read, and [`AdminConnections::answer`] takes the response. It may be that of others too,
+//! so that those who do not read have no copy each; and what waits in the kernel is bounded.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -36,6 +38,10 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// sends an RST (RFC 1122, 4.2.2.13), which may reach the peer before it has read the
 /// response.
 const DISCARDED: usize = 64 * 1024;
+
+/// The most bytes of a response that wait in the kernel before they are sent
+/// (`TCP_NOTSENT_LOWAT`).
+const UNSENT: u64 = 32 * 1024;
 
 /// The limits of the admin port.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +93,10 @@ enum State {
         ended: bool,
     },
     /// The response is being written.
-    Writing { answer: Vec<u8>, written: usize },
+    Writing {
+        answer: Arc<Vec<u8>>,
+        written: usize,
+    },
     /// The response was written; what the peer still sends is discarded.
     Draining { discarded: usize },
 }
@@ -119,7 +128,7 @@ impl AdminConnections {
     ) -> io::Result<AdminConnections> {
         let most = limits.max_connections.clamp(1, LAST - FIRST);
         let mut listener = Listener::new(BoundListener::bind(address)?, registry, LISTENER)?;
-        listener.set_buffer_sizes(BufferSizes::receiving(limits.max_request_bytes));
+        listener.set_buffer_sizes(BufferSizes::of_admin(limits.max_request_bytes, UNSENT));
         Ok(AdminConnections {
             listener: Some(AdminListener {
                 listener,
@@ -163,7 +172,8 @@ impl AdminConnections {
     /// Whether [`AdminConnections::dispatch`] has work that no event will report.
     pub(super) fn has_work(&self, now: Time) -> bool {
         let listener = self.listener.as_ref();
-        listener.is_some_and(|listener| listener.listener.is_ready(now))
+        let can_accept = listener.is_some_and(|listener| listener.listener.is_ready(now));
+        can_accept || self.connections.iter().any(|(_, it)| it.has_new_bytes())
     }
 
     /// When [`AdminConnections::dispatch`] is to be called even without an event.
@@ -226,25 +236,37 @@ impl AdminConnections {
         }
     }
 
-    /// A connection with new bytes, and all bytes of its request so far. The caller then
-    /// calls [`AdminConnections::answer`].
+    /// Of the connections with new bytes the oldest, and all bytes of its request so far. The
+    /// caller then calls [`AdminConnections::answer`].
     pub fn next_request(&mut self) -> Option<(usize, Vec<u8>)> {
-        self.connections.iter_mut().find_map(|(key, connection)| {
-            let State::Reading {
-                request,
-                has_new_bytes,
-                ..
-            } = &mut connection.state
-            else {
-                return None;
+        let connections = self.connections.iter_mut();
+        let asking = connections.filter(|(_, it)| it.has_new_bytes());
+        let (key, oldest) = asking.min_by_key(|(_, it)| it.serial)?;
+        let State::Reading {
+            request,
+            has_new_bytes,
+            ..
+        } = &mut oldest.state
+        else {
+            return None;
+        };
+        *has_new_bytes = false;
+        Some((key, request.clone()))
+    }
+
+    /// Closes the connections that have not read all of that answer.
+    pub fn withdraw(&mut self, withdrawn: &Arc<Vec<u8>>) {
+        self.connections.retain(|_, connection| {
+            let State::Writing { answer, .. } = &connection.state else {
+                return true;
             };
-            std::mem::take(has_new_bytes).then(|| (key, request.clone()))
-        })
+            !Arc::ptr_eq(answer, withdrawn)
+        });
     }
 
     /// Writes `answer` to that connection, and then closes it. `None` means that the
     /// request is not complete yet; if the peer has ended, the connection is closed.
-    pub fn answer(&mut self, key: usize, answer: Option<Vec<u8>>) {
+    pub fn answer(&mut self, key: usize, answer: Option<Arc<Vec<u8>>>) {
         let longest = self
             .listener
             .as_ref()
@@ -274,18 +296,7 @@ fn eviction_candidate(connections: &Slab<AdminConnection>) -> Option<usize> {
     for (_, connection) in connections {
         *counts.entry(connection.source).or_default() += 1;
     }
-    let may_go = |connection: &AdminConnection| {
-        !matches!(
-            connection.state,
-            State::Reading {
-                has_new_bytes: true,
-                ..
-            }
-        )
-    };
-    let all = connections
-        .iter()
-        .filter(|(_, connection)| may_go(connection));
+    let all = connections.iter().filter(|(_, it)| !it.has_new_bytes());
     all.min_by_key(|(_, connection)| {
         let is_answered = matches!(connection.state, State::Draining { .. });
         let of_source = counts.get(&connection.source);
@@ -319,6 +330,17 @@ impl AdminConnection {
             ready: true,
             state,
         }
+    }
+
+    /// Whether bytes of its request wait for an answer.
+    fn has_new_bytes(&self) -> bool {
+        matches!(
+            self.state,
+            State::Reading {
+                has_new_bytes: true,
+                ..
+            }
+        )
     }
 
     /// Reads or writes until the socket would block, if it has had an event.

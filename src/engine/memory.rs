@@ -234,6 +234,14 @@ impl BufferSizes {
         }
     }
 
+    /// The same of a socket that is sent no more than `unsent` bytes in advance.
+    pub fn of_admin(bytes: usize, unsent: u64) -> BufferSizes {
+        BufferSizes {
+            unsent: Some(unsent),
+            ..BufferSizes::receiving(bytes)
+        }
+    }
+
     /// Applies the sizes to a socket; a listening socket passes them to the sockets that
     /// it accepts. Once a socket is read, the kernel raises its receive buffer as usual.
     ///

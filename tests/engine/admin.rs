@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zpa::engine::AdminLimits;
@@ -36,7 +37,7 @@ impl Rig {
         self.turn();
         while let Some((admin_connection, said)) = self.engine.admin().next_request() {
             let whole = said.ends_with(b"\n") || said.len() >= ADMIN_LIMITS.max_request_bytes;
-            let answer = whole.then(|| answer.to_vec());
+            let answer = whole.then(|| Arc::new(answer.to_vec()));
             self.engine.admin().answer(admin_connection, answer);
         }
     }

@@ -33,12 +33,17 @@ impl Port {
         socket.into()
     }
 
+    fn can_accept(&self) -> bool {
+        let listener = &self.admin.listener.as_ref().unwrap().listener;
+        listener.is_ready(Time::default())
+    }
+
     /// Turns the loop until nothing happens any more.
     fn turn(&mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
             self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-            if events.is_empty() && !self.admin.has_work(Time::default()) {
+            if events.is_empty() && !self.can_accept() {
                 return;
             }
             for event in &events {
@@ -104,4 +109,47 @@ fn addresses_that_one_host_can_have_are_one_source() {
         let source = |ip: &str| source_of(ip.parse().unwrap());
         assert_eq!(source(one) == source(other), same, "{label}");
     }
+}
+
+/// An answer that is longer than what the kernel takes of it.
+fn long_answer() -> Arc<Vec<u8>> {
+    Arc::new(vec![b'x'; 32 << 20])
+}
+
+#[test]
+fn work_is_left_while_a_request_waits_and_the_oldest_is_next() {
+    let mut port = Port::open();
+    let mut clients: Vec<_> = (0..3).map(|_| port.connect(KUBELET)).collect();
+    port.turn();
+    for client in clients.iter_mut().rev() {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        port.turn();
+    }
+    let mut serials = Vec::new();
+    while port.admin.has_work(Time::default()) {
+        let (key, _) = port.admin.next_request().unwrap();
+        serials.push(port.admin.connections[key].serial);
+        port.admin.answer(key, Some(Arc::new(b"ok".to_vec())));
+    }
+    assert_eq!(serials, [1, 2, 3]);
+}
+
+#[test]
+fn an_answer_that_many_do_not_read_is_there_once_and_ends_when_it_is_withdrawn() {
+    let mut port = Port::open();
+    let mut clients: Vec<_> = (0..4).map(|_| port.connect(KUBELET)).collect();
+    let (answer, other) = (long_answer(), long_answer());
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        port.turn();
+        let (key, _) = port.admin.next_request().unwrap();
+        let answer = if number == 0 { &other } else { &answer };
+        port.admin.answer(key, Some(answer.clone()));
+    }
+    assert_eq!(port.admin.len(), 4);
+    assert_eq!(Arc::strong_count(&answer), 4, "here, and where it is read");
+    port.admin.withdraw(&answer);
+    assert_eq!(port.admin.len(), 1);
+    assert_eq!(Arc::strong_count(&answer), 1);
+    assert_eq!(Arc::strong_count(&other), 2);
 }
