@@ -20,7 +20,9 @@ pub use self::names::{Family, LookUp, interface_addresses, look_up};
 pub use self::pipe::Pipe;
 pub use self::process::{kill_group, raise_descriptor_limit, wait_readable};
 pub use self::signals::{Signals, SignalsBlocked, block_all_signals};
-pub use self::sockets::{cap_retransmission, freeze_receive_buffer, is_closed, unacknowledged};
+pub use self::sockets::{
+    cap_retransmission, freeze_receive_buffer, is_closed, received_segment_bytes, unacknowledged,
+};
 pub use self::usage::{Usage, usage};
 
 /// The error of a system call that returned -1.

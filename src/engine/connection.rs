@@ -320,7 +320,8 @@ impl<S: Socket> Connection<S> {
             && relay.is_bulk(&self.client)
         {
             let sockets = [self.client.socket.options(), relay.socket().options()];
-            cx.shared.memory.fit(&mut self.bulk_share, sockets);
+            let memory = &mut cx.shared.memory;
+            memory.fit(cx.key, &mut self.bulk_share, sockets);
         }
     }
 
@@ -370,7 +371,7 @@ impl<S: Socket> Connection<S> {
     /// Gives back what the connection has borrowed, and closes both sockets.
     pub fn close(mut self, key: usize, shared: &mut Shared, port: &mut Port, now: Time) {
         shared.timers.set(key, &mut self.deadline, None);
-        shared.memory.return_share(self.bulk_share);
+        shared.memory.return_share(key, self.bulk_share);
         if let Some(entry) = self.client_info.and_then(|info| info.source) {
             port.per_source.release(entry);
         }

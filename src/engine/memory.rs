@@ -13,17 +13,25 @@
 //! - with a limit, a connection that moves *bulk* gets a share of a part of that memory,
 //!   by the number of such connections. A receive buffer that the kernel has raised beyond
 //!   its share is *frozen* (`SO_BUF_LOCK`: the kernel raises it no more), and no more unsent
-//!   bytes than a share are written (`TCP_NOTSENT_LOWAT`): [`MemoryBudget::fit`].
+//!   bytes than a share are written (`TCP_NOTSENT_LOWAT`): [`MemoryBudget::fit`]. A buffer is
+//!   not made smaller than a window of two segments, as long as there is memory for that: a
+//!   sender that has seen a larger window waits for its persist timer before it sends less
+//!   than a segment (RFC 9293, 3.8.6.2), 200 ms or more for each window.
+//! - the share is taken back once the connection has been silent for some seconds with empty
+//!   queues: [`MemoryBudget::take_back`]. One that stalls keeps it, because its bytes wait.
 //!
 //! With n open connections the next one gets 1/n of the memory, and keeps it when more come. At
 //! worst N connections were given 1 + 1/2 + … + 1/N of it, which grows with the logarithm of
 //! N. Without a limit, no socket option is set for a connection.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use log::debug;
 use socket2::{SockRef, Socket};
 
+use crate::clock::Time;
 use crate::sys;
 
 /// The receive buffer of a held connection, in bytes of kernel memory; half of that is
@@ -54,6 +62,12 @@ const CONNECTION_BYTES: u64 = SOCKETS_BYTES + MIN_BYTES;
 /// Bulk connections share one part in [`BULK_PART`] of the memory for queues.
 const BULK_PART: u64 = 32;
 
+/// Buffers of two segments share one part in [`FLOOR_PART`] of the memory for queues.
+const FLOOR_PART: u64 = 4;
+
+/// The interval at which the bulk connections are looked at.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
 /// The number of queues of a connection: for receiving and for sending, of two sockets.
 const QUEUES: u64 = 4;
 
@@ -70,8 +84,12 @@ pub struct MemoryBudget {
     room: Option<u64>,
     /// The number of connections among which it is divided: a power of two.
     divisor: usize,
-    /// The number of connections that move bulk, or have moved it.
-    bulk: usize,
+    /// The keys of the connections that have a share of the memory for bulk.
+    bulk: BTreeSet<usize>,
+    /// The first key of those that are to be looked at.
+    next_check: usize,
+    /// When they are looked at again.
+    checks_due: Time,
 }
 
 /// How much may wait in a new socket, in bytes; `None` for what the kernel sees fit.
@@ -112,7 +130,9 @@ impl MemoryBudget {
         MemoryBudget {
             room: limit.map(|limit| limit.saturating_sub(taken)),
             divisor: 1,
-            bulk: 0,
+            bulk: BTreeSet::new(),
+            next_check: 0,
+            checks_due: Time::default(),
         }
     }
 
@@ -160,25 +180,36 @@ impl MemoryBudget {
 
     /// The share of each queue of a bulk connection.
     fn bulk_share(&self) -> Option<u64> {
-        let share = self.room? / BULK_PART / self.bulk.max(1) as u64;
+        let share = self.part_for_bulk(BULK_PART)?;
         Some(share.clamp(MIN_BYTES, MAX_BYTES))
     }
 
+    /// What each bulk connection gets of one part in so many.
+    fn part_for_bulk(&self, part: u64) -> Option<u64> {
+        Some(self.room? / part / self.bulk.len().max(1) as u64)
+    }
+
     /// Fits the socket buffers of a bulk connection to its share.
-    pub fn fit(&mut self, bulk_share: &mut BulkShare, sockets: [Option<SockRef<'_>>; 2]) {
+    pub fn fit(
+        &mut self,
+        key: usize,
+        bulk_share: &mut BulkShare,
+        sockets: [Option<SockRef<'_>>; 2],
+    ) {
         if self.room.is_none() {
             return;
         }
         if !bulk_share.is_bulk {
             bulk_share.is_bulk = true;
-            self.bulk += 1;
+            self.bulk.insert(key);
         }
-        let Some(share) = self.bulk_share() else {
+        let shares = self.bulk_share().zip(self.part_for_bulk(FLOOR_PART));
+        let Some((share, most_floor)) = shares else {
             return;
         };
         for (socket, frozen) in sockets.iter().flatten().zip(&mut bulk_share.frozen) {
             // An error means that the socket is about to be closed.
-            if let Err(why) = fit_receive_buffer(socket, share, frozen) {
+            if let Err(why) = fit_receive_buffer(socket, share, most_floor, frozen) {
                 debug!("a receive buffer keeps its size: {why}");
             }
         }
@@ -194,22 +225,68 @@ impl MemoryBudget {
     /// How many connections have a share of the memory for bulk.
     #[cfg(test)]
     pub fn bulk_connections(&self) -> usize {
-        self.bulk
+        self.bulk.len()
+    }
+
+    /// The next bulk connection to be looked at, whether it is silent. Each is returned once in
+    /// [`CHECK_EVERY`] at most.
+    pub fn next_check(&mut self, now: Time) -> Option<usize> {
+        if now < self.checks_due {
+            return None;
+        }
+        let next = self.bulk.range(self.next_check..).next().copied();
+        match next {
+            Some(key) => self.next_check = key + 1,
+            None => {
+                self.next_check = 0;
+                self.checks_due = now + CHECK_EVERY;
+            }
+        }
+        next
+    }
+
+    /// Takes the share of a silent connection back. The kernel may raise its buffers again.
+    pub fn take_back(
+        &mut self,
+        key: usize,
+        bulk_share: &mut BulkShare,
+        sockets: [Option<SockRef<'_>>; 2],
+    ) {
+        self.return_share(key, *bulk_share);
+        for (socket, frozen) in sockets.iter().flatten().zip(bulk_share.frozen) {
+            // An error means that the socket is about to be closed.
+            if frozen && let Err(why) = sys::freeze_receive_buffer(&**socket, false) {
+                debug!("a receive buffer stays frozen: {why}");
+            }
+        }
+        *bulk_share = BulkShare::default();
     }
 
     /// Returns the share of a connection at its end.
-    pub fn return_share(&mut self, bulk_share: BulkShare) {
-        self.bulk -= usize::from(bulk_share.is_bulk);
+    pub fn return_share(&mut self, key: usize, bulk_share: BulkShare) {
+        if bulk_share.is_bulk {
+            self.bulk.remove(&key);
+        }
     }
 }
 
 /// Freezes a receive buffer that the kernel has raised beyond `share`, shrinks one that is
-/// beyond twice the share, and unfreezes one that is below a quarter of it.
+/// beyond twice the share, and unfreezes one that is below a quarter of it. The share is two
+/// segments at least, if these are not more than `most_floor`.
 ///
 /// A buffer that is shrunk may drop segments on their way to it, which are sent again.
 /// That happens once: it is about to be read, and does not grow so far again.
-fn fit_receive_buffer(socket: &Socket, share: u64, frozen: &mut bool) -> io::Result<()> {
+fn fit_receive_buffer(
+    socket: &Socket,
+    share: u64,
+    most_floor: u64,
+    frozen: &mut bool,
+) -> io::Result<()> {
     let bytes = socket.recv_buffer_size()? as u64;
+    let share = match bytes >= share {
+        true => share.max(most_floor.min(two_segments(socket)?)),
+        false => share,
+    };
     let freeze = if *frozen {
         bytes > share / 4
     } else {
@@ -223,6 +300,12 @@ fn fit_receive_buffer(socket: &Socket, share: u64, frozen: &mut bool) -> io::Res
         *frozen = freeze;
     }
     Ok(())
+}
+
+/// The receive buffer whose window has two segments of what the peer sends: a window is half of
+/// its buffer.
+fn two_segments(socket: &Socket) -> io::Result<u64> {
+    Ok(4 * u64::from(sys::received_segment_bytes(socket)?))
 }
 
 impl BufferSizes {
@@ -313,7 +396,7 @@ mod tests {
         for open in 0..2_000 {
             let received = budget.buffer_sizes(open, false).received;
             let received = received.unwrap_or(DEFAULT_BYTES);
-            budget.bulk += 1;
+            budget.bulk.insert(open);
             let share = budget.bulk_share().unwrap();
             // To be read from one side, at twice the share as the kernel doubles
             // it, and to be sent to the other.
@@ -405,7 +488,7 @@ mod tests {
                     client.write_all(&[0; 16384]).unwrap();
                     server.read_exact(&mut buffer[..16384]).unwrap();
                     let sockets = [SockRef::from(&server), SockRef::from(&client)];
-                    budget.fit(bulk_share, sockets.map(Some));
+                    budget.fit(0, bulk_share, sockets.map(Some));
                 }
                 SockRef::from(&server).recv_buffer_size().unwrap() as u64
             };
@@ -413,8 +496,25 @@ mod tests {
         assert!(grown > HELD_BYTES, "{grown}");
         let size = exchange(2000, &mut budget, &mut bulk_share);
         assert!(size < 4 * SHARE, "{size}");
-        assert_eq!(budget.bulk, 1);
-        budget.return_share(bulk_share);
-        assert_eq!(budget.bulk, 0);
+        assert_eq!(budget.bulk_connections(), 1);
+        budget.return_share(0, bulk_share);
+        assert_eq!(budget.bulk_connections(), 0);
+    }
+
+    #[test]
+    fn each_bulk_connection_is_looked_at_once_in_a_while() {
+        let mut budget = budget();
+        budget.bulk = BTreeSet::from([3, 5, 9]);
+        let seconds = |seconds: u64| Time::default() + Duration::from_secs(seconds);
+        let looked_at = |budget: &mut MemoryBudget, now| {
+            let next = || budget.next_check(now);
+            std::iter::from_fn(next).collect::<Vec<_>>()
+        };
+        assert_eq!(budget.next_check(seconds(10)), Some(3));
+        budget.bulk.remove(&5);
+        budget.bulk.insert(4);
+        assert_eq!(looked_at(&mut budget, seconds(10)), [4, 9]);
+        assert_eq!(looked_at(&mut budget, seconds(10)), [0; 0]);
+        assert_eq!(looked_at(&mut budget, seconds(11)), [3, 4, 9]);
     }
 }

@@ -142,6 +142,8 @@ const EVENTS_PER_TURN: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 64;
 /// The most held connections that one turn dials.
 const DIALS_PER_TURN: usize = 64;
+/// The most bulk connections that one turn looks at, whether they are silent.
+const SHARE_CHECKS_PER_TURN: usize = 16;
 /// The most deadlines that one turn handles.
 const DEADLINES_PER_TURN: usize = 256;
 
@@ -466,6 +468,17 @@ impl Engine {
         }
     }
 
+    /// Takes back the shares of memory that connections do not use.
+    fn return_unused_shares(&mut self, now: Time) {
+        for _ in 0..SHARE_CHECKS_PER_TURN {
+            let memory = &mut self.shared.memory;
+            let Some(key) = memory.next_check(now) else {
+                return;
+            };
+            self.connections[key].return_unused_share(key, memory, now);
+        }
+    }
+
     /// Resets every connection of an app.
     pub fn reset_all(&mut self, app: AppId, now: Time) {
         let connections = self.connections.iter();
@@ -537,6 +550,7 @@ impl Engine {
         self.accept(now);
         self.serve_inspectors(now);
         self.release(now);
+        self.return_unused_shares(now);
         self.serve_queue(now);
         self.follow_memory_level();
     }

@@ -28,20 +28,37 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> io::Result<usize> {
 /// What `getsockopt` says.
 pub fn is_closed(socket: &impl AsRawFd) -> io::Result<bool> {
     const TCP_CLOSE: u8 = 7;
-    let mut state: u8 = 0;
-    let mut len = size_of::<u8>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes, which `state` has, and both
+    let [state] = tcp_info(socket)?;
+    Ok(state == TCP_CLOSE)
+}
+
+/// How many bytes the segments have that the peer sends, as the kernel estimates it
+/// (`tcpi_rcv_mss`): the fourth number after the first eight bytes of `tcp_info`.
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn received_segment_bytes(socket: &impl AsRawFd) -> io::Result<u32> {
+    let info: [u8; 24] = tcp_info(socket)?;
+    let [.., a, b, c, d] = info;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// The first bytes of `tcp_info`, tcp(7).
+fn tcp_info<const N: usize>(socket: &impl AsRawFd) -> io::Result<[u8; N]> {
+    let mut info = [0; N];
+    let mut len = N as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which `info` has, and both
     // outlive the call.
     check(unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
-            (&raw mut state).cast(),
+            info.as_mut_ptr().cast(),
             &mut len,
         )
     })?;
-    Ok(state == TCP_CLOSE)
+    Ok(info)
 }
 
 /// Freezes the size of a socket's receive buffer, or has the kernel raise it as it

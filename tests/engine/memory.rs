@@ -1,8 +1,9 @@
 //! The bytes in the kernel's queues, which the container is charged for.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use socket2::SockRef;
 use zpa::engine::Limits;
@@ -94,4 +95,56 @@ fn with_a_limit_of_memory_bulk_that_stalls_leaves_its_share_in_the_kernel_and_no
     let ours = sent - received - at_the_backend - at_the_client;
     // To be read twice its share, in a pipe and to be sent once.
     assert!(ours <= 6 << 20, "{ours} bytes of {}", sent - received);
+}
+
+/// So many connections over which bulk has gone, one after the other and so far apart; and a
+/// stream that comes after them. It is over within [`TEST_TIMEOUT`](crate::rig::TEST_TIMEOUT)
+/// only if its sender need not wait for its persist timer all the time: over loopback, a segment
+/// has 32 KiB or more.
+fn stream_beside(others: usize, apart: Duration, memory: u64) {
+    const BULK: usize = 160 << 10;
+    const STREAM: usize = 24 << 20;
+    let limits = Limits {
+        memory: Some(memory),
+        max_connections: 200,
+    };
+    let backend = backend();
+    let mut rig = Rig::within(limits, LIMITS);
+    rig.set_gate(true);
+    rig.set_backends(&[&backend]);
+    let mut open = Vec::new();
+    for _ in 0..others {
+        open.push(pass(&mut rig, &backend, BULK));
+        rig.skew += apart;
+        (0..3).for_each(|_| rig.turn());
+    }
+    pass(&mut rig, &backend, STREAM);
+}
+
+/// A connection over which a client has sent so many bytes.
+fn pass(rig: &mut Rig, backend: &TcpListener, len: usize) -> (TcpStream, TcpStream) {
+    let client = rig.connect();
+    (&client).write_all(b"?").unwrap();
+    let mut server = rig.accept(backend);
+    rig.expect(&mut server, b"?");
+    let sender = thread::spawn(move || {
+        (&client).write_all(&vec![b'f'; len]).unwrap();
+        client
+    });
+    let receiver = thread::spawn(move || {
+        server.read_exact(&mut vec![0; len]).unwrap();
+        server
+    });
+    let server = rig.join(receiver);
+    (rig.join(sender), server)
+}
+
+#[test]
+fn a_stream_beside_many_others_has_a_window_of_two_segments() {
+    stream_beside(60, Duration::ZERO, 64 << 20);
+}
+
+#[test]
+fn who_has_moved_bulk_and_is_silent_leaves_the_memory_to_others() {
+    stream_beside(150, Duration::from_secs(1), 40 << 20);
 }

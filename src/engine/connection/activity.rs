@@ -1,18 +1,25 @@
 //! [`Usage`]: whether a connection counts as use of the app; and the timeouts of a silent
 //! connection.
 
+use std::time::Duration;
+
 use log::debug;
 
 use super::{Connection, State};
+use crate::clock::Time;
 use crate::engine::close_reason::CloseReason;
 use crate::engine::context::{Connect, Context};
 use crate::engine::counters::{CountedAs, Exclusion};
 use crate::engine::half::Moved;
+use crate::engine::memory::MemoryBudget;
 use crate::engine::readiness::Readiness;
 use crate::engine::relay::Sent;
 use crate::engine::sockets::{KEEPALIVE_AFTER, Socket};
 use crate::engine::transition::Transition;
 use crate::rules::idle::{Idle, Traffic};
+
+/// How long a connection has moved nothing when it returns its share of the memory for bulk.
+const SHARE_UNUSED_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether a connection counts as use of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +119,25 @@ impl<S: Socket> Connection<S> {
     }
 
     // --- Silence ---
+
+    /// Gives the share of the memory for bulk back, if the connection is silent and its queues
+    /// are empty.
+    pub fn return_unused_share(&mut self, key: usize, memory: &mut MemoryBudget, now: Time) {
+        if now < self.last_traffic + SHARE_UNUSED_AFTER {
+            return;
+        }
+        let sockets = match &mut self.state {
+            State::Relaying(relay) => {
+                if relay.is_at_rest(&mut self.client) != Some(false) {
+                    return;
+                }
+                [self.client.socket.options(), relay.socket().options()]
+            }
+            State::Detached => [self.client.socket.options(), None],
+            _ => return,
+        };
+        memory.take_back(key, &mut self.bulk_share, sockets);
+    }
 
     /// Handles the deadline of a connection that a backend serves or has served: turns on
     /// keepalive, and applies the rules about silence.
