@@ -518,7 +518,7 @@ impl<A: Api> App<A> {
                         .iter_mut()
                         .for_each(|port| port.pods.quarantine(now));
                     self.min_ready_wait.restart();
-                    process.sockets.end_uncounted(self.id, now);
+                    process.sockets.end_uncounted(self.id);
                     process.sockets.forget_clients(self.id);
                     self.backends_until = Some(now);
                 }

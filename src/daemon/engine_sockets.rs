@@ -76,8 +76,8 @@ impl Sockets for Engine {
         Engine::release(self, now);
     }
 
-    fn end_uncounted(&mut self, app: AppId, now: Time) {
-        Engine::end_uncounted(self, app, now);
+    fn end_uncounted(&mut self, app: AppId) {
+        Engine::end_uncounted(self, app);
     }
 
     fn stop_accepting(&mut self, app: AppId, now: Time) {

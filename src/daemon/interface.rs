@@ -58,7 +58,7 @@ pub trait Sockets {
     /// Handles the events of the last wait.
     fn dispatch(&mut self, now: Time);
     /// Closes the uncounted connections of an app that pods have served, because the app sleeps.
-    fn end_uncounted(&mut self, app: AppId, now: Time);
+    fn end_uncounted(&mut self, app: AppId);
     /// Dials for the held connections of the apps whose gate is open.
     fn release(&mut self, now: Time);
     /// Accepts the connections in the kernel's queue of an app, and then no more.

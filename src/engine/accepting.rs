@@ -75,9 +75,7 @@ impl Engine {
     }
 
     fn stop_slot(&mut self, slot: usize, now: Time) {
-        if self.apps.get(slot).port.counts.detached > 0 {
-            self.end_detached(slot, now);
-        }
+        self.end_detached(slot, now);
         let entry = self.apps.get_mut(slot);
         let (app, inspector) = (entry.app, entry.inspector);
         if let Some(inspector) = inspector {

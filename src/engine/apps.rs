@@ -6,7 +6,7 @@
 //! queue and costs a turn nothing.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -38,6 +38,8 @@ pub struct PortEntry {
     pub inspector: Option<usize>,
     /// The held connections in the order in which they came: serial number to slot.
     pub held: BTreeMap<u64, usize>,
+    /// The detached connections: since when they are silent, and their slots.
+    pub detached: BTreeSet<(Time, usize)>,
     /// Connections that backends serve, and whose next byte waits for the gate.
     pub awaiting_gate: Vec<Token>,
     pub port: Port,
@@ -125,6 +127,7 @@ impl Apps {
             listener,
             inspector,
             held: BTreeMap::new(),
+            detached: BTreeSet::new(),
             awaiting_gate: Vec::new(),
             port,
             has_siblings: false,
@@ -305,7 +308,13 @@ impl Apps {
 
     /// Whether an app has detached connections.
     pub fn has_detached(&self, app: AppId) -> bool {
-        self.ports(app).any(|it| it.port.counts.detached > 0)
+        self.ports(app).any(|it| !it.detached.is_empty())
+    }
+
+    /// The slot of the detached connection of an app that has been silent for the longest.
+    pub fn longest_detached(&self, app: AppId) -> Option<usize> {
+        let first = self.ports(app).filter_map(|it| it.detached.first());
+        first.min().map(|&(_, key)| key)
     }
 
     // --- Dialling ---

@@ -19,7 +19,10 @@ use super::memory::BufferSizes;
 use super::readiness::{Interest, Readiness};
 use super::token::{Side, parse_token, token};
 use super::transition::Transition;
-use super::{DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, SOURCE, WAKER, admin_connections};
+use super::{
+    DEADLINES_PER_TURN, DIALS_PER_TURN, Engine, LOOKED_AT_PER_TURN, SLEEPERS_PER_TURN, SOURCE,
+    WAKER, admin_connections,
+};
 use crate::clock::Time;
 use crate::duration;
 use crate::rules::Preread;
@@ -68,7 +71,7 @@ impl Engine {
                 if let Some(found) = self.inspectors.find_token(token) {
                     return self.handle_inspected(found, event.into(), now);
                 }
-                let Some((key, side)) = self.find(token) else {
+                let Some((key, side)) = self.find_awake(token, now) else {
                     return;
                 };
                 let event = Readiness::from(event);
@@ -108,38 +111,59 @@ impl Engine {
             return;
         }
         for token in self.apps.take_passing() {
-            if let Some((key, _)) = self.find(token) {
+            if let Some((key, _)) = self.find_awake(token, now) {
                 self.handle_and_apply(key, now, |connection, cx| connection.pass_gate(cx));
             }
         }
     }
 
-    /// An app sleeps: closes what backends serve and does not count, or detaches it where a rule
-    /// says so.
-    pub fn end_uncounted(&mut self, app: AppId, now: Time) {
-        let all = self.connections.iter();
-        let uncounted = all.filter(|(_, connection)| {
-            connection.is_served_uncounted() && self.apps.get(connection.port()).app == app
-        });
-        let keys: Vec<usize> = uncounted.map(|(key, _)| key).collect();
-        for key in keys {
-            let accepts = self.listener_of(self.connections[key].port()).is_some();
-            self.handle_and_apply(key, now, |connection, cx| {
-                connection.fall_asleep(accepts, cx)
-            });
+    /// An app sleeps: the turns that follow close what backends serve and does not count, or
+    /// detach it where a rule says so.
+    pub fn end_uncounted(&mut self, app: AppId) {
+        self.sleeps.begin(app, self.accepted);
+    }
+
+    /// Ends some of the connections that do not count of an app that sleeps.
+    pub(super) fn end_some_uncounted(&mut self, now: Time) {
+        let mut ended = 0;
+        for _ in 0..LOOKED_AT_PER_TURN {
+            let Some(sleep) = self.sleeps.first() else {
+                return;
+            };
+            let (app, key) = (sleep.app, sleep.next);
+            sleep.next += 1;
+            if key >= self.connections.capacity() {
+                self.sleeps.end(app);
+            } else if self.falls_asleep(key) {
+                self.fall_asleep(key, now);
+                ended += 1;
+            }
+            if ended == SLEEPERS_PER_TURN {
+                return;
+            }
         }
+    }
+
+    /// Whether a connection is to end because its app has fallen asleep.
+    fn falls_asleep(&self, key: usize) -> bool {
+        let Some(connection) = self.connections.get(key) else {
+            return false;
+        };
+        let app = self.apps.get(connection.port()).app;
+        connection.is_served_uncounted() && self.sleeps.includes(app, connection.serial())
+    }
+
+    fn fall_asleep(&mut self, key: usize, now: Time) {
+        let accepts = self.listener_of(self.connections[key].port()).is_some();
+        self.handle_and_apply(key, now, |connection, cx| {
+            connection.fall_asleep(accepts, cx)
+        });
     }
 
     /// Closes the connection of an app that has been silent for the longest of those that are
     /// detached: another needs its place. Returns whether there was one.
     pub(super) fn end_longest_detached(&mut self, app: AppId, now: Time) -> bool {
-        if !self.apps.has_detached(app) {
-            return false;
-        }
-        let all = self.connections.iter();
-        let of_app = all.filter(|(_, it)| self.apps.get(it.port()).app == app);
-        let detached = of_app.filter_map(|(key, it)| Some((it.detached_silence()?, key)));
-        let Some((_, key)) = detached.min() else {
+        let Some(key) = self.apps.longest_detached(app) else {
             return false;
         };
         self.close(key, CloseReason::Asleep, now);
@@ -149,10 +173,7 @@ impl Engine {
     /// Closes the detached connections of the port in that slot: their clients connect again,
     /// and not here.
     pub(super) fn end_detached(&mut self, slot: usize, now: Time) {
-        let all = self.connections.iter();
-        let detached = all.filter(|(_, it)| it.port() == slot && it.is_detached());
-        let keys: Vec<usize> = detached.map(|(key, _)| key).collect();
-        for key in keys {
+        while let Some(&(_, key)) = self.apps.get(slot).detached.first() {
             self.close(key, CloseReason::Asleep, now);
         }
     }
@@ -195,7 +216,8 @@ impl Engine {
 
     /// Serves the next connection of the run queue; returns the number of bytes moved.
     fn serve_next(&mut self, budget: usize, now: Time) -> usize {
-        let next = self.queue.pop().and_then(|token| self.find(token));
+        let next = self.queue.pop();
+        let next = next.and_then(|token| self.find_awake(token, now));
         let Some((key, _)) = next else {
             return 0;
         };
@@ -249,6 +271,7 @@ impl Engine {
         self.shared.buffers.set_app(entry.app);
         let port = &mut entry.port;
         let (use_before, counts_before) = (connection.counted_as(), port.counts);
+        let detached_before = connection.detached_silence();
         let mut cx = Context {
             now,
             key,
@@ -266,6 +289,15 @@ impl Engine {
         if use_before == CountedAs::Waiting && counts_as == CountedAs::Nothing {
             // It is answered, or the backup target has it.
             entry.held.remove(&connection.serial());
+        }
+        let detached = connection.detached_silence();
+        if detached != detached_before {
+            if let Some(silence) = detached_before {
+                entry.detached.remove(&(silence, key));
+            }
+            if let Some(silence) = detached {
+                entry.detached.insert((silence, key));
+            }
         }
         if port.counts != counts_before {
             self.apps.note_change(slot);
@@ -315,6 +347,9 @@ impl Engine {
         self.apps.note_change(slot);
         let entry = self.apps.get_mut(slot);
         entry.held.remove(&connection.serial());
+        if let Some(silence) = connection.detached_silence() {
+            entry.detached.remove(&(silence, key));
+        }
         let app = entry.app;
         let port = &mut entry.port;
         port.counters.closed(reason);
@@ -330,6 +365,17 @@ impl Engine {
         connection.close(key, &mut self.shared, port, now);
         // Its backend has room for another.
         self.apps.queue_release(slot);
+    }
+
+    /// The same, unless the connection ends because its app has fallen asleep: then it moves no
+    /// further byte.
+    fn find_awake(&mut self, token: Token, now: Time) -> Option<(usize, Side)> {
+        let (key, side) = self.find(token)?;
+        if self.sleeps.is_empty() || !self.falls_asleep(key) {
+            return Some((key, side));
+        }
+        self.fall_asleep(key, now);
+        self.find(token)
     }
 
     fn find(&self, token: Token) -> Option<(usize, Side)> {

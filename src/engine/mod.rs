@@ -30,6 +30,7 @@
 //! └─ context      what a connection borrows: balancer, buffers, timers, limits
 //! balancer      the backends, and the choice of the next address
 //! shares        what each app has of connections, blocks and pipes
+//! sleeps        the apps that have fallen asleep, whose uncounted connections end
 //! queue         the run queue: connections with work that no event will report
 //! statistics    what the admin pages read
 //! ```
@@ -48,6 +49,7 @@ mod port;
 mod port_group;
 mod queue;
 mod shares;
+mod sleeps;
 mod timers;
 mod token;
 
@@ -128,6 +130,7 @@ pub use self::memory::connections_within;
 use self::port::Port;
 use self::queue::Queue;
 use self::shares::Shares;
+use self::sleeps::Sleeps;
 use self::timers::Timers;
 use crate::backoff::Random;
 use crate::clock::Time;
@@ -142,6 +145,10 @@ const EVENTS_PER_TURN: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 64;
 /// The most held connections that one turn dials.
 const DIALS_PER_TURN: usize = 64;
+/// The most connections that one turn ends because their app sleeps.
+const SLEEPERS_PER_TURN: usize = 32;
+/// The most connections that it looks at for that.
+const LOOKED_AT_PER_TURN: usize = 4096;
 /// The most bulk connections that one turn looks at, whether they are silent.
 const SHARE_CHECKS_PER_TURN: usize = 16;
 /// The most deadlines that one turn handles.
@@ -168,6 +175,7 @@ pub struct Engine {
     /// next one.
     accepted: u64,
     queue: Queue,
+    sleeps: Sleeps,
     limits: Limits,
     /// How many connections each app has open.
     open: Shares,
@@ -197,6 +205,7 @@ impl Engine {
             connections: Slab::new(),
             accepted: 0,
             queue: Queue::default(),
+            sleeps: Sleeps::default(),
             limits,
             open: Shares::new(limits.max_connections),
             shared: Shared {
@@ -274,6 +283,7 @@ impl Engine {
     /// kernel's memory of its connections.
     pub fn remove_app(&mut self, app: AppId, now: Time) {
         self.reset_all(app, now);
+        self.sleeps.end(app);
         self.remove_names(app);
         self.apps.remove(app);
         self.divide_among_apps();
@@ -551,12 +561,14 @@ impl Engine {
         self.serve_inspectors(now);
         self.release(now);
         self.return_unused_shares(now);
+        self.end_some_uncounted(now);
         self.serve_queue(now);
         self.follow_memory_level();
     }
 
     fn has_work(&self, now: Time) -> bool {
         !self.queue.is_empty()
+            || !self.sleeps.is_empty()
             || self.admin.has_work(now)
             || self.apps.can_pass()
             || self.apps.can_accept(&self.open, now)

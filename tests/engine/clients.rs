@@ -18,7 +18,7 @@ use zpa::rules::release::ReleaseRate;
 use crate::rig::{APP, LIMITS, PORT, PROCESS, Rig, TEST_TIMEOUT, backend, reset};
 
 /// A client that connects from `source`, an address of the loopback network.
-fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
+pub fn connect_from(rig: &Rig, source: [u8; 4]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     let address = rig.address();
@@ -311,8 +311,7 @@ fn when_the_app_sleeps_what_is_silent_or_ignored_is_closed_and_what_counts_is_no
     let mut server = rig.accept(&pod);
     rig.until("all are served", |e| e.counts(APP).forwarded == 3);
     rig.skew += Duration::from_secs(5);
-    let now = rig.now();
-    rig.engine.end_uncounted(APP, now);
+    rig.engine.end_uncounted(APP);
     rig.expect_fin(&mut silent);
     rig.expect_fin(&mut ignored);
     assert_eq!(rig.counts().open, 1);
@@ -411,8 +410,8 @@ fn the_longest_detached_connection_makes_room_for_a_new_one() {
 fn sleep(rig: &mut Rig) {
     rig.settle();
     rig.set_gate(false);
-    let now = rig.now();
-    rig.engine.end_uncounted(APP, now);
+    rig.engine.end_uncounted(APP);
+    rig.turn();
     rig.set_backends(&[]);
 }
 

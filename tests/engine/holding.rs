@@ -233,8 +233,7 @@ fn who_waits_in_vain_gets_the_backup_target_and_stays_there_over_a_wake_and_a_sl
     second.write_all(b"to the app").unwrap();
     rig.expect(&mut server, b"to the app");
     rig.set_gate(false);
-    let now = rig.now();
-    rig.engine.end_uncounted(APP, now);
+    rig.engine.end_uncounted(APP);
     first.write_all(b"still here").unwrap();
     rig.expect(&mut page, b"still here");
     let counts = rig.counts();

@@ -9,6 +9,7 @@ mod clients;
 mod dialling;
 mod ending;
 mod fairness;
+mod falling_asleep;
 mod holding;
 mod memory;
 mod ports;

@@ -100,7 +100,7 @@ impl Sockets for ProcessSockets {
     }
 
     /// Every client of the simulation counts.
-    fn end_uncounted(&mut self, _: AppId, _: Time) {}
+    fn end_uncounted(&mut self, _: AppId) {}
 
     fn stop_accepting(&mut self, app: AppId, now: Time) {
         self.of_mut(app).stop_accepting(now);

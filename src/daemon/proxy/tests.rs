@@ -101,7 +101,7 @@ impl Sockets for FakeSockets {
 
     fn dispatch(&mut self, _: Time) {}
 
-    fn end_uncounted(&mut self, app: AppId, _: Time) {
+    fn end_uncounted(&mut self, app: AppId) {
         self.note(app, "end uncounted");
         if self.reattached == Some(app) {
             let counts = self.counts.entry(app).or_default();
