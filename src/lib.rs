@@ -105,7 +105,9 @@
 //! `epoll_wait`. `zpa-api` and `zpa-api-spare` execute the requests of all policies, each of them
 //! one at a time: the spare one takes a write while the other is stuck in a request, and repeats a
 //! write that has no reply after a second. It ends when nothing was written for 30 s, unless there
-//! is a list of apps, at which one of them looks each second. `zpa-endpoints` lists and watches the
+//! is a list of apps, at which one of them looks each second. A wake that is given up keeps its
+//! thread and connection until its reply comes, for 35 s at most, and another thread takes its
+//! place; of these there are eight at most. `zpa-endpoints` lists and watches the
 //! endpoints, `zpa-targets` the scale target, of one app, of all in a namespace, or by name of a
 //! few that may not be watched together; `zpa-services` those Services by which apps are found, and
 //! `zpa-events`, while there are any, writes Events about them and about the scale targets.

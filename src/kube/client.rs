@@ -26,6 +26,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const SEND: Duration = Duration::from_secs(5);
 /// The timeout from the end of the request to the head of the reply.
 const RECEIVE_HEAD: Duration = Duration::from_secs(10);
+/// The same for a wake: a webhook may take 30 s (`timeoutSeconds`), and where its failure is
+/// ignored the write is applied after that.
+const RECEIVE_HEAD_OF_WAKE: Duration = Duration::from_secs(35);
 /// The timeout for the body of a reply that is not a watch.
 const RECEIVE_BODY: Duration = Duration::from_secs(15);
 /// How long an unused connection is kept. The policy reads every 30 s at least.
@@ -112,6 +115,12 @@ impl Client {
         }
     }
 
+    /// Leaves the call in progress to the thread that makes it: it has its own end, and
+    /// [`Client::cancel`] does not end it any more. The next call has a new connection.
+    pub(super) fn detach(&self) {
+        self.current().take();
+    }
+
     /// The timeout of a phase of a request: `limit`, or the request timeout if shorter.
     fn longest(&self, limit: Duration) -> Duration {
         let most = self.credentials.request_timeout();
@@ -119,13 +128,13 @@ impl Client {
     }
 
     /// The text of an error; for a timeout it names the phase, the server and the duration.
-    fn describe(&self, cause: &ureq::Error) -> String {
+    fn describe(&self, cause: &ureq::Error, head: Duration) -> String {
         let (what, limit) = match cause {
             ureq::Error::Timeout(Timeout::Connect) => ("connecting to", CONNECT),
             ureq::Error::Timeout(Timeout::SendRequest | Timeout::SendBody) => {
                 ("sending a request to", SEND)
             }
-            ureq::Error::Timeout(Timeout::RecvResponse) => ("the answer of", RECEIVE_HEAD),
+            ureq::Error::Timeout(Timeout::RecvResponse) => ("the answer of", head),
             ureq::Error::Timeout(Timeout::RecvBody) => ("the rest of an answer of", RECEIVE_BODY),
             other => return other.to_string(),
         };
@@ -193,13 +202,36 @@ impl Calls<'_> {
     /// Sends a patch; the body of the reply may have `cap` bytes. It is sent a second time
     /// only after a 401.
     pub(super) fn patch(&self, path: &str, patch: &Patch, cap: u64) -> Result<Reply, Failure> {
+        self.patch_within(RECEIVE_HEAD, path, patch, cap)
+    }
+
+    /// The same for a wake, whose reply is waited for for longer.
+    pub(super) fn patch_for_wake(
+        &self,
+        path: &str,
+        patch: &Patch,
+        cap: u64,
+    ) -> Result<Reply, Failure> {
+        self.patch_within(RECEIVE_HEAD_OF_WAKE, path, patch, cap)
+    }
+
+    fn patch_within(
+        &self,
+        head: Duration,
+        path: &str,
+        patch: &Patch,
+        cap: u64,
+    ) -> Result<Reply, Failure> {
         self.authorized(|| {
             let request = self
                 .request(Method::PATCH, path)?
                 .header(CONTENT_TYPE, patch.content_type)
                 .body(&patch.body)
-                .map_err(|cause| self.failure(cause.into()))?;
-            self.run(Verb::Patch, request)
+                .map_err(|cause| self.failure(cause.into(), head))?;
+            let request = self.session.agent.configure_request(request);
+            let head = self.client.longest(head);
+            let request = request.timeout_recv_response(Some(head)).build();
+            self.run_within(head, Verb::Patch, request)
                 .and_then(|reply| whole(reply, cap))
         })
     }
@@ -223,7 +255,7 @@ impl Calls<'_> {
             let request = self
                 .request(Method::DELETE, path)?
                 .body(())
-                .map_err(|cause| self.failure(cause.into()))?;
+                .map_err(|cause| self.failure(cause.into(), RECEIVE_HEAD))?;
             self.run(Verb::Patch, request)
                 .and_then(|reply| whole(reply, cap))
         })
@@ -235,7 +267,7 @@ impl Calls<'_> {
                 .request(Method::POST, path)?
                 .header(CONTENT_TYPE, "application/json")
                 .body(object.to_string())
-                .map_err(|cause| self.failure(cause.into()))?;
+                .map_err(|cause| self.failure(cause.into(), RECEIVE_HEAD))?;
             self.run(verb, request).and_then(|reply| whole(reply, cap))
         })
     }
@@ -255,7 +287,7 @@ impl Calls<'_> {
         let request = self
             .request(Method::GET, path)?
             .body(())
-            .map_err(|cause| self.failure(cause.into()))?;
+            .map_err(|cause| self.failure(cause.into(), RECEIVE_HEAD))?;
         let request = self
             .session
             .agent
@@ -274,7 +306,7 @@ impl Calls<'_> {
         let request = self
             .request(Method::GET, path)?
             .body(())
-            .map_err(|cause| self.failure(cause.into()))?;
+            .map_err(|cause| self.failure(cause.into(), RECEIVE_HEAD))?;
         self.run(verb, request).and_then(|reply| whole(reply, cap))
     }
 
@@ -310,11 +342,20 @@ impl Calls<'_> {
         verb: Verb,
         request: Request<impl AsSendBody>,
     ) -> Result<Response<Body>, Failure> {
+        self.run_within(RECEIVE_HEAD, verb, request)
+    }
+
+    fn run_within(
+        &self,
+        head: Duration,
+        verb: Verb,
+        request: Request<impl AsSendBody>,
+    ) -> Result<Response<Body>, Failure> {
         self.session.probe.forget();
         let sent = self.client.credentials.now();
         let reply = self.session.agent.run(request);
         let took = self.client.credentials.now().since(sent);
-        let reply = reply.map_err(|cause| self.failure(cause));
+        let reply = reply.map_err(|cause| self.failure(cause, head));
         let reaction = match &reply {
             Ok(reply) => Reaction::to(reply.status().as_u16()),
             Err(failure) if failure.sent => Reaction::NoReply,
@@ -324,7 +365,8 @@ impl Calls<'_> {
         reply
     }
 
-    fn failure(&self, cause: ureq::Error) -> Failure {
+    /// `head`: how long the head of the reply was waited for.
+    fn failure(&self, cause: ureq::Error, head: Duration) -> Failure {
         let probe = &self.session.probe;
         let tls = tls_error(&cause);
         if tls.is_some() {
@@ -337,7 +379,7 @@ impl Calls<'_> {
             too_large: false,
             text: printable(&match tls.and_then(hint) {
                 Some(hint) => format!("{cause}; {hint}"),
-                None => self.client.describe(&cause),
+                None => self.client.describe(&cause, head),
             }),
         }
     }
@@ -396,9 +438,12 @@ mod tests {
         ] {
             let limit = duration::display(limit);
             let text = format!("{what} http://127.0.0.1:6443 timed out after {limit}");
-            assert_eq!(client.describe(&ureq::Error::Timeout(phase)), text);
+            assert_eq!(
+                client.describe(&ureq::Error::Timeout(phase), RECEIVE_HEAD),
+                text
+            );
         }
         let other = ureq::Error::HostNotFound;
-        assert_eq!(client.describe(&other), other.to_string());
+        assert_eq!(client.describe(&other, RECEIVE_HEAD), other.to_string());
     }
 }

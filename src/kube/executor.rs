@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::breaker::Breaker;
 use super::client::Client;
 use super::scale_target::Target;
-use super::scheduler::{AppKey, Assignment, Job, Scheduler, WORKERS, Worker};
+use super::scheduler::{AppKey, Assignment, Job, Scheduler, Turn, WORKERS, Worker};
 use super::target_client::{CallResult, TargetClient};
 use crate::clock::{Clock, Time};
-use crate::cluster::{Outcome, Report, Request};
+use crate::cluster::{Observation, Outcome, Report, Request};
 use crate::supervisor::{self, ThreadPanic};
 
 /// The queue of requests for the two workers.
@@ -108,8 +108,13 @@ impl RequestQueue {
     pub(super) fn put(self: &Arc<Self>, app: AppKey, id: u64, request: Request) {
         let mut scheduler = self.scheduler();
         let cancelled = scheduler.put(Job { app, id, request });
+        let vacated = scheduler.take_vacated();
         let spare = scheduler.start_spare_for(app, (self.clock)());
         drop(scheduler);
+        for worker in vacated {
+            self.clients[worker].detach();
+            self.start_spare(Some(worker));
+        }
         self.change(cancelled);
         self.start_spare(spare);
     }
@@ -144,7 +149,8 @@ impl RequestQueue {
     fn start(self: &Arc<Self>, worker: Worker) -> io::Result<()> {
         let (ours, panicked, clock) = (self.clone(), self.clone(), self.clock);
         let panicked = move |panic: ThreadPanic| panicked.report_to_all(&Report::Panicked(panic));
-        let work = move || work(&ours, worker, clock);
+        let turn = self.scheduler().turn(worker);
+        let work = move || work(&ours, turn, clock);
         let started = supervisor::spawn(NAMES[worker], clock, work, panicked);
         if started.is_err() {
             self.scheduler().not_started(worker);
@@ -196,10 +202,13 @@ impl RequestQueue {
         }
     }
 
-    fn next(self: &Arc<Self>, worker: Worker, clock: Clock) -> Option<(Job, bool)> {
+    fn next(self: &Arc<Self>, turn: Turn, clock: Clock) -> Option<(Job, bool)> {
         let mut scheduler = self.scheduler();
         loop {
-            match scheduler.next_assignment(worker, clock()) {
+            if scheduler.is_over(turn) {
+                return None;
+            }
+            match scheduler.next_assignment(turn.worker, clock()) {
                 Assignment::Execute { job, cancel_other } => {
                     let spare = scheduler.start_spare_for_queued((self.clock)());
                     drop(scheduler);
@@ -228,10 +237,26 @@ impl RequestQueue {
         }
     }
 
-    fn done(&self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
-        let reported = self.scheduler().done(worker, outcome);
+    fn done(&self, turn: Turn, outcome: Outcome) -> Option<Outcome> {
+        let reported = self.scheduler().done(turn, outcome);
         self.changed.notify_all();
         reported
+    }
+
+    /// A request was answered that is not waited for any more. If it is a write that was given up,
+    /// its failure is the reason why the app is not woken, or it shows that it was applied.
+    fn answered_late(&self, app: AppKey, turn: Turn, request: &Request, answer: &CallResult) {
+        let is_detached = self.scheduler().is_over(turn);
+        let Some(entry) = self.entry(app).filter(|_| is_detached) else {
+            return;
+        };
+        entry.target.log_answer(request, answer);
+        for report in entry.target.side_reports(request, answer) {
+            (entry.report)(report);
+        }
+        if let Outcome::Scale(scale) = entry.target.outcome(answer, (self.clock)()) {
+            (entry.report)(Report::Observed(Observation::Scale(scale)));
+        }
     }
 
     /// Whether connections depend on a request: they wait, or are open under the lease that it
@@ -295,19 +320,19 @@ pub(super) fn spawn(clients: [Client; WORKERS], clock: Clock) -> io::Result<Arc<
     Ok(queue)
 }
 
-fn work(queue: &Arc<RequestQueue>, worker: Worker, clock: Clock) {
-    let (client, other) = (&queue.clients[worker], &queue.clients[1 - worker]);
-    while let Some((Job { app, id, request }, cancel_other)) = queue.next(worker, clock) {
+fn work(queue: &Arc<RequestQueue>, turn: Turn, clock: Clock) {
+    let (client, other) = (&queue.clients[turn.worker], &queue.clients[1 - turn.worker]);
+    while let Some((Job { app, id, request }, cancel_other)) = queue.next(turn, clock) {
         if cancel_other {
             other.cancel();
         }
         let Some(entry) = queue.entry(app) else {
-            queue.done(worker, Outcome::Unreachable);
+            queue.done(turn, Outcome::Unreachable);
             continue;
         };
         let mut guard = ReplyOnDrop {
             queue,
-            worker,
+            turn,
             id,
             report: &entry.report,
             is_due: true,
@@ -316,7 +341,8 @@ fn work(queue: &Arc<RequestQueue>, worker: Worker, clock: Clock) {
         let admitted = queue.breaker().admit(is_depended_on, clock());
         let is_sent = admitted.is_ok();
         let answer = admitted.and_then(|()| entry.execute(client, &request));
-        if !queue.scheduler().is_wanted(worker) {
+        if !queue.scheduler().is_wanted(turn) {
+            queue.answered_late(app, turn, &request, &answer);
             continue;
         }
         if is_sent {
@@ -335,7 +361,7 @@ fn work(queue: &Arc<RequestQueue>, worker: Worker, clock: Clock) {
 /// when it is dropped: without a reply the policy would wait for ever.
 struct ReplyOnDrop<'a> {
     queue: &'a RequestQueue,
-    worker: Worker,
+    turn: Turn,
     id: u64,
     report: &'a dyn Fn(Report),
     /// Whether the scheduler does not know the outcome yet.
@@ -346,7 +372,7 @@ impl ReplyOnDrop<'_> {
     /// Reports the outcome, unless the request was superseded.
     fn reply(&mut self, outcome: Outcome) {
         self.is_due = false;
-        if let Some(outcome) = self.queue.done(self.worker, outcome) {
+        if let Some(outcome) = self.queue.done(self.turn, outcome) {
             let id = self.id;
             (self.report)(Report::Reply { id, outcome });
         }

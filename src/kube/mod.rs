@@ -14,7 +14,8 @@
 //! was read again. There are two such
 //! threads, so that a write or a renewal never waits for a read that hangs, and no request
 //! waits for one that the policy has given up: the second thread executes it, and the
-//! connection of the first is shut down (`scheduler`). A request that is superseded gets
+//! connection of the first is shut down, unless it is a wake: that goes on, on a thread of its
+//! own, as an API server may need longer for it (`scheduler`). A request that is superseded gets
 //! no reply, and neither does one that was still unsent when the next one of its app came.
 //! Requests for which connections wait come first. While the API server fails, the apps
 //! share what is sent to it (`breaker`).

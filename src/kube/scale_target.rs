@@ -208,16 +208,20 @@ impl Target {
         };
         // The same patch serves both (recordings 18 and 46).
         let patch = Patch::scale(replicas, guard);
+        let write = |path: &str| match replicas {
+            0 => calls.patch(path, &patch, BODY),
+            _ => calls.patch_for_wake(path, &patch, BODY),
+        };
         let ways = if place.writes_object.load(Relaxed) {
             [&place.path, &place.scale_path]
         } else {
             [&place.scale_path, &place.path]
         };
-        let reply = self.noted(calls.patch(ways[0], &patch, BODY)?);
+        let reply = self.noted(write(ways[0])?);
         if reply.status != 403 || place.counts_elsewhere.load(Relaxed) {
             return Ok(reply);
         }
-        let second = self.noted(calls.patch(ways[1], &patch, BODY)?);
+        let second = self.noted(write(ways[1])?);
         if second.status == 403 {
             return Ok(reply);
         }

@@ -8,8 +8,9 @@
 //! One worker executes them, on its open connection. The other one is a spare, which takes
 //! over while the first is at work:
 //! - a request of the same app. The policy has one request in flight, so a second one means
-//!   that it has given up the first, which is superseded: after 4 ms if the first is a read
-//!   and the second a write, else after a second;
+//!   that it has given up the first. A read is superseded, after 4 ms by a write and after a second
+//!   by a read. A write is cancelled at once, unless it is a wake, which goes on beside
+//!   the workers ([`detached`]);
 //! - after 4 ms, a request of another app for which somebody waits, and a write or a renewal.
 //!   Other reads never occupy both workers: no number of them that hang delays a wake.
 //!
@@ -31,9 +32,15 @@
 //! A worker that has nothing to execute also does a *periodic task* at an interval, such as to look
 //! at a file: the worker that would not be given the next request.
 
+mod detached;
+mod periodic;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub(super) use self::detached::Turn;
+use self::detached::is_wake;
+use self::periodic::PeriodicTask;
 use crate::clock::Time;
 use crate::cluster::{Outcome, Request};
 
@@ -42,9 +49,8 @@ use crate::cluster::{Outcome, Request};
 /// API connection is enough.
 pub(super) const SPARE_AFTER: Duration = Duration::from_millis(4);
 
-/// How long a request is in progress before a newer one of its app supersedes it, unless a write
-/// supersedes a read. The policy makes a second request only once it has given up the first,
-/// five seconds later or more.
+/// How long a read is in progress before a newer one of its app supersedes it. The policy makes a
+/// second request only once it has given up the first, five seconds later or more.
 const SUPERSEDE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a write is in progress before it is sent on the other API connection as well.
@@ -79,9 +85,10 @@ pub(super) struct Job {
 struct InFlight {
     app: AppKey,
     is_write: bool,
+    is_wake: bool,
     since: Time,
-    /// Whether its outcome is not reported: a newer request has superseded it, the call on the
-    /// other connection has answered, or it was queued again.
+    /// Whether its outcome is not reported: a newer request has superseded it, it was given up, the
+    /// call on the other connection has answered, or it was queued again.
     discarded: bool,
     /// What is sent on the other API connection if this has no reply in time.
     hedge_request: Option<Job>,
@@ -118,6 +125,12 @@ pub(super) struct Scheduler {
     active: Worker,
     /// The workers that run.
     runs: [bool; WORKERS],
+    /// The numbers of their turns.
+    turns: [u64; WORKERS],
+    /// The calls that are detached, with their apps.
+    detached: Vec<(Turn, AppKey)>,
+    /// The workers whose thread was left to a detached call, and is to be replaced.
+    vacated: Vec<Worker>,
     /// Since when the spare worker is not needed.
     unneeded_since: Option<Time>,
     periodic_task: Option<PeriodicTask>,
@@ -127,13 +140,6 @@ pub(super) struct Scheduler {
     /// algorithm).
     rate_limited_tat: Time,
     pub(super) closed: bool,
-}
-
-/// What a worker does beside the requests, at an interval.
-#[derive(Debug)]
-struct PeriodicTask {
-    every: Duration,
-    due: Time,
 }
 
 /// The next action of a worker.
@@ -161,8 +167,9 @@ enum Eligibility {
 
 impl Scheduler {
     /// Adds a request, in place of a queued one of its app. Returns the workers whose
-    /// calls are to be cancelled.
+    /// calls are to be cancelled; [`Scheduler::take_vacated`] returns others, to be started anew.
     pub(super) fn put(&mut self, job: Job) -> [bool; WORKERS] {
+        let given_up = self.give_up_writes_of(job.app);
         self.sequence += 1;
         let position = self.sequence;
         if is_write(&job.request) {
@@ -172,7 +179,8 @@ impl Scheduler {
         waiting
             .and_modify(|(_, waiting)| waiting.clone_from(&job))
             .or_insert((position, job));
-        self.preempt()
+        let preempted = self.preempt();
+        [0, 1].map(|worker| given_up[worker] || preempted[worker])
     }
 
     /// Sets whether connections of an app wait; returns what [`Scheduler::put`] does.
@@ -251,6 +259,9 @@ impl Scheduler {
     /// A worker could not be started.
     pub(super) fn not_started(&mut self, worker: Worker) {
         self.runs[worker] = false;
+        if self.runs[1 - worker] {
+            self.active = 1 - worker;
+        }
     }
 
     /// The action of `worker`, which has nothing to do.
@@ -298,29 +309,6 @@ impl Scheduler {
         }
     }
 
-    /// Sets the interval of what is done beside the requests ([`Assignment::PeriodicTask`]).
-    pub(super) fn set_periodic_task(&mut self, every: Duration, now: Time) {
-        let due = now + every;
-        self.periodic_task = Some(PeriodicTask { every, due });
-    }
-
-    /// The action of `worker`, which has no request to take, also not soon. The worker that is
-    /// given the next request runs no periodic task, unless the other one is at work.
-    fn periodic_task(&mut self, worker: Worker, now: Time) -> Assignment {
-        let is_next = self.active == worker && self.in_flight[1 - worker].is_none();
-        if self.periodic_task.is_none() {
-            return self.rest(worker, now);
-        }
-        let Some(task) = self.periodic_task.as_mut().filter(|_| !is_next) else {
-            return Assignment::Wait(None);
-        };
-        if task.due <= now {
-            task.due = now + task.every;
-            return Assignment::PeriodicTask;
-        }
-        Assignment::Wait(Some(task.due.since(now)))
-    }
-
     /// The apps with queued requests, in the order in which those are taken.
     fn in_order(&self) -> Vec<AppKey> {
         let rank = |job: &Job| match self.has_waiting(job.app) {
@@ -354,7 +342,7 @@ impl Scheduler {
         if !is_own && self.is_low_priority(job) {
             return Eligibility::NotBeforeChange;
         }
-        let delay = match is_own && (other.is_write || !is_write(&job.request)) {
+        let delay = match is_own && !is_write(&job.request) {
             true => SUPERSEDE_AFTER,
             false => SPARE_AFTER,
         };
@@ -415,6 +403,7 @@ impl Scheduler {
         self.in_flight[worker] = Some(InFlight {
             app,
             is_write: is_write(&job.request),
+            is_wake: is_wake(&job.request),
             since: now,
             discarded: false,
             hedge_request: job.hedge_request(),
@@ -449,6 +438,7 @@ impl Scheduler {
         self.in_flight[worker] = Some(InFlight {
             app: job.app,
             is_write: true,
+            is_wake: is_wake(&job.request),
             since: now,
             discarded: false,
             hedge_request: None,
@@ -473,10 +463,6 @@ impl Scheduler {
         let is_one_write = [one, two].map(|call| call.hedge) == [Hedge::Both; WORKERS];
         let first = usize::from(two.since < one.since);
         let urgent = self.first_not_low_priority();
-        if is_one_write && self.queued.contains_key(&one.app) {
-            // The app has given up its write.
-            return self.discard_calls([true; WORKERS]);
-        }
         if urgent.is_none() {
             return [false; WORKERS];
         }
@@ -491,7 +477,7 @@ impl Scheduler {
         }
     }
 
-    /// Discards one of the calls of a write that is sent on both API connections, or both calls.
+    /// Discards one of the calls of a write that is sent on both API connections.
     fn discard_calls(&mut self, superseded: [bool; WORKERS]) -> [bool; WORKERS] {
         for (call, superseded) in self.in_flight.iter_mut().flatten().zip(superseded) {
             call.discarded = superseded;
@@ -523,14 +509,19 @@ impl Scheduler {
         (!self.is_low_priority(job)).then_some(first)
     }
 
-    /// Whether the reply to the request of `worker` may have to be reported.
-    pub(super) fn is_wanted(&self, worker: Worker) -> bool {
-        let call = self.in_flight[worker].as_ref();
-        call.is_some_and(|call| !call.discarded)
+    /// Whether the reply to the request of that turn may have to be reported.
+    pub(super) fn is_wanted(&self, turn: Turn) -> bool {
+        let call = self.in_flight[turn.worker].as_ref();
+        !self.is_over(turn) && call.is_some_and(|call| !call.discarded)
     }
 
-    /// `worker` has finished with that outcome; returns the outcome to report, if any.
-    pub(super) fn done(&mut self, worker: Worker, outcome: Outcome) -> Option<Outcome> {
+    /// The call of that turn has ended so; returns the outcome to report, if any.
+    pub(super) fn done(&mut self, turn: Turn, outcome: Outcome) -> Option<Outcome> {
+        if self.is_over(turn) {
+            self.detached.retain(|(detached, _)| *detached != turn);
+            return None;
+        }
+        let worker = turn.worker;
         let call = self.in_flight[worker]
             .take()
             .filter(|call| !call.discarded)?;

@@ -119,3 +119,27 @@ fn a_list_goes_on_that_follows_a_slow_read_of_the_service() {
     let lists = sandbox.requests(&on("list", "endpointslices"));
     assert_eq!(lists.len(), 1, "{}", sandbox.summary());
 }
+
+/// A webhook that does not answer, and whose failure is ignored, or a queue of requests: the
+/// wake is applied after a time that is longer than a reply is waited for. No write is applied
+/// whose client has gone.
+#[test]
+fn a_wake_that_takes_an_api_server_longer_than_a_reply_is_waited_for_is_applied() {
+    thread::scope(|scope| {
+        for delay in [7, 12] {
+            scope.spawn(move || expect_slow_wake(seconds(delay)));
+        }
+    });
+}
+
+fn expect_slow_wake(delay: Duration) {
+    let sandbox = asleep();
+    let zpa = start_zpa(&sandbox, &[LONG_TTL, ("ZPA_HOLD_TIMEOUT", "2m")]);
+    settle_asleep(&sandbox, &zpa);
+    let wake = on("patch", "deployments/scale");
+    let slow = Misbehaviour::AbortableDelay(delay);
+    sandbox.fault(wake, Times::Always, slow);
+    let mut client = zpa.connect();
+    client.set_read_timeout(Some(seconds(60))).unwrap();
+    echo(&mut client, "after the webhook");
+}

@@ -408,3 +408,52 @@ fn outcome_after(queue: &Closing, app: AppKey, outcome: &dyn Fn() -> Outcome) ->
     queue.queue.put(app, 4, write_to(0));
     outcome()
 }
+
+/// A wake that is given up is not cut off: it is answered after the read that comes next, and shows
+/// then what it has written.
+#[test]
+fn a_wake_that_was_given_up_is_observed_when_it_is_applied_after_all() {
+    let (reached, at_server) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let server = serve(move |asked, stream| {
+        if asked.method != "PATCH" {
+            let body = recorded_body("03-deployment-get-zero");
+            return reply(stream, 200, "", &String::from_utf8(body).unwrap());
+        }
+        reached.send(()).unwrap();
+        let _ = released.lock().unwrap().recv();
+        let body = recorded_body("10-scale-patch-to-one");
+        reply(stream, 200, "", &String::from_utf8(body).unwrap())
+    });
+    let target = TargetClient::new(&testing::config(), testing::writer());
+    let credentials = Arc::new(Credentials::new(access(server), testing::clock).unwrap());
+    let client = || Client::new(credentials.clone(), Arc::default());
+    let queue = spawn([client(), client()], testing::clock).unwrap();
+    let (sender, reports) = mpsc::channel();
+    let (app, _) = queue.add(target, move |report| drop(sender.send(report)));
+    let queue = Closing { queue, app };
+    let replicas = |wanted: fn(&Report) -> Option<&Scale>| loop {
+        let report = reports.recv_timeout(DEADLINE).unwrap();
+        if let Some(scale) = wanted(&report) {
+            return scale.replicas;
+        }
+    };
+    queue.put(1, write_to(1));
+    at_server.recv_timeout(DEADLINE).unwrap();
+    queue.put(2, Request::Read);
+    let read = replicas(|report| match report {
+        Report::Reply {
+            id: 2,
+            outcome: Outcome::Scale(scale),
+        } => Some(scale),
+        _ => None,
+    });
+    assert_eq!(read, 0);
+    release.send(()).unwrap();
+    let observed = replicas(|report| match report {
+        Report::Observed(Observation::Scale(scale)) => Some(scale),
+        _ => None,
+    });
+    assert_eq!(observed, 1);
+}

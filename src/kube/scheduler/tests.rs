@@ -1,9 +1,18 @@
+mod detached;
+
 use super::*;
 use crate::cluster::{LeaseStore, Renewal, ResourceVersion, Scale};
 
 fn write() -> Request {
     Request::WriteScale {
         replicas: 1,
+        guard: ResourceVersion("10295".into()),
+    }
+}
+
+fn to_zero() -> Request {
+    Request::WriteScale {
+        replicas: 0,
         guard: ResourceVersion("10295".into()),
     }
 }
@@ -32,7 +41,13 @@ fn put(scheduler: &mut Scheduler, id: u64, request: Request) {
 
 /// Whether the reply of `worker` is reported.
 fn done(scheduler: &mut Scheduler, worker: Worker) -> bool {
-    scheduler.done(worker, shown()).is_some()
+    let turn = scheduler.turn(worker);
+    scheduler.done(turn, shown()).is_some()
+}
+
+fn ended(scheduler: &mut Scheduler, worker: Worker, outcome: Outcome) -> Option<Outcome> {
+    let turn = scheduler.turn(worker);
+    scheduler.done(turn, outcome)
 }
 
 fn shown() -> Outcome {
@@ -160,25 +175,15 @@ fn what_is_urgent_waits_4_ms_for_a_read_and_then_supersedes_it() {
 }
 
 #[test]
-fn what_was_given_up_is_superseded_after_a_second_by_whatever_comes() {
-    let all = [Request::Read, write(), renewal()];
-    for call in all.clone() {
-        for waiting in all.clone() {
-            if call == Request::Read && waiting != Request::Read {
-                continue;
-            }
-            let label = format!("{waiting:?} behind {call:?}");
-            let mut scheduler = scheduler_with(call.clone());
-            assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
-            put(&mut scheduler, 2, waiting.clone());
-            let action = scheduler.next_assignment(1, Time::from_millis(999));
-            let left = Some(Duration::from_millis(1));
-            assert_eq!(action, Assignment::Wait(left), "{label}");
-            assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)), "{label}");
-            assert!(!done(&mut scheduler, 0), "{label}");
-            assert!(done(&mut scheduler, 1), "{label}");
-        }
-    }
+fn a_read_that_was_given_up_is_superseded_after_a_second_by_another() {
+    let mut scheduler = scheduler_with(Request::Read);
+    assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)));
+    put(&mut scheduler, 2, Request::Read);
+    let action = scheduler.next_assignment(1, Time::from_millis(999));
+    assert_eq!(action, Assignment::Wait(Some(Duration::from_millis(1))));
+    assert_eq!(take(&mut scheduler, 1, 1000), Some((2, true)));
+    assert!(!done(&mut scheduler, 0));
+    assert!(done(&mut scheduler, 1));
 }
 
 #[test]
@@ -194,13 +199,9 @@ fn while_a_superseded_read_lingers_its_successor_goes_on() {
 
 #[test]
 fn a_write_without_a_reply_for_a_second_is_sent_on_the_other_connection_too() {
-    let to_zero = Request::WriteScale {
-        replicas: 0,
-        guard: ResourceVersion("10295".into()),
-    };
     for (label, request, is_repeated) in [
         ("a wake", write(), true),
-        ("a sleep", to_zero, true),
+        ("a sleep", to_zero(), true),
         ("a renewal", renewal(), true),
         ("a read", Request::Read, false),
     ] {
@@ -269,9 +270,21 @@ fn of_two_replies_to_a_write_the_one_that_shows_the_scale_is_reported() {
             take(&mut scheduler, 0, 0);
             take(&mut scheduler, 1, 1000);
             let [one, other] = workers;
-            assert_eq!(scheduler.done(one, first.clone()), reported, "{label}");
-            assert_eq!(scheduler.is_wanted(other), reported.is_none(), "{label}");
-            assert_eq!(scheduler.done(other, second.clone()), last, "{label}");
+            assert_eq!(
+                ended(&mut scheduler, one, first.clone()),
+                reported,
+                "{label}"
+            );
+            assert_eq!(
+                scheduler.is_wanted(scheduler.turn(other)),
+                reported.is_none(),
+                "{label}"
+            );
+            assert_eq!(
+                ended(&mut scheduler, other, second.clone()),
+                last,
+                "{label}"
+            );
         }
     }
 }
@@ -282,9 +295,10 @@ fn a_write_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
     take(&mut scheduler, 0, 0);
     take(&mut scheduler, 1, 1000);
     let cancelled = put_for(&mut scheduler, APP, 2, Request::Read);
-    assert_eq!(cancelled, [true, true]);
-    assert!(!done(&mut scheduler, 0));
+    assert_eq!(cancelled, [false, true], "the older one goes on");
+    assert_eq!(scheduler.take_vacated(), [0]);
     assert_eq!(take(&mut scheduler, 0, 5000), Some((2, false)));
+    assert!(!done(&mut scheduler, 1));
 }
 
 const OTHER: AppKey = 2;
@@ -394,7 +408,7 @@ fn a_wake_on_both_connections_gives_one_to_an_app_that_needs_it() {
     );
     assert!(!done(&mut scheduler, 0));
     assert_eq!(take(&mut scheduler, 0, 1004), Some((3, false)));
-    let reported = scheduler.done(1, Outcome::Conflict);
+    let reported = ended(&mut scheduler, 1, Outcome::Conflict);
     assert_eq!(reported, Some(UNKNOWN), "the first one may be what it met");
 }
 
@@ -469,7 +483,7 @@ fn reads_of(apps: AppKey, outcome: &Outcome) -> (usize, usize) {
         {
             each_minute[second as usize / 60] += 1;
             due.push((second + 10, job.app));
-            scheduler.done(0, outcome.clone());
+            ended(&mut scheduler, 0, outcome.clone());
         }
     }
     let most = each_minute[1..].iter().max().unwrap();
@@ -493,14 +507,14 @@ fn an_app_that_is_refused_does_not_wait_if_clients_do() {
     for app in 1..=20 {
         put_for(&mut scheduler, app, app, Request::Read);
         take(&mut scheduler, 0, 0);
-        scheduler.done(0, Outcome::Forbidden);
+        ended(&mut scheduler, 0, Outcome::Forbidden);
     }
     for app in 1..=20 {
         put_for(&mut scheduler, app, app, Request::Read);
     }
     let sent = std::iter::from_fn(|| {
         let next = take(&mut scheduler, 0, 0)?.0;
-        scheduler.done(0, Outcome::Forbidden);
+        ended(&mut scheduler, 0, Outcome::Forbidden);
         Some(next)
     });
     assert_eq!(sent.count(), 10);
@@ -508,7 +522,7 @@ fn an_app_that_is_refused_does_not_wait_if_clients_do() {
     assert_eq!(scheduler.next_assignment(0, Time::from_millis(0)), left);
     scheduler.set_waiting(15, true);
     assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)));
-    scheduler.done(0, shown());
+    ended(&mut scheduler, 0, shown());
     put_for(&mut scheduler, 15, 15, Request::Read);
     scheduler.set_waiting(15, false);
     assert_eq!(take(&mut scheduler, 0, 0), Some((15, false)), "granted");

@@ -81,6 +81,9 @@ pub enum Misbehaviour {
     /// It is applied and answered that much later, even if the client has
     /// gone by then.
     ApplyAfter(Duration),
+    /// The same, as a real API server does it: it is not applied if the
+    /// client has gone by then.
+    AbortableDelay(Duration),
     /// It is applied; the connection is closed in place of a reply.
     LoseReply,
     /// It is not applied; the connection is reset in place of a reply.

@@ -1,7 +1,7 @@
 //! The API server's connections: TLS or plain, a thread for each, many
 //! requests on one.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ use super::http::{Reply, Request};
 use super::state::{AcceptMode, Connection, Shared, State};
 use super::watch::Stream;
 use crate::streams::read_some;
+
+/// How often it is looked whether a client has left.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A socket of which the sandbox keeps a second handle.
 struct Socket(Arc<TcpStream>);
@@ -157,6 +160,10 @@ impl Server<'_> {
                 self.pause(Some(delay));
                 self.send(self.apply(request), place, None, request, stream)
             }
+            Some(Misbehaviour::AbortableDelay(delay)) => match self.is_left_within(delay)? {
+                true => Ok(Next::Close),
+                false => self.send(self.apply(request), place, None, request, stream),
+            },
             Some(Misbehaviour::LoseReply) => {
                 self.apply(request);
                 self.shared
@@ -200,6 +207,24 @@ impl Server<'_> {
             let State { store, access, .. } = state;
             api::answer(store, access, self.plain, request)
         })
+    }
+
+    /// Whether the client leaves within that time. It sends nothing while it waits for a reply, but
+    /// for the goodbye of TLS: whatever can be read is the end.
+    fn is_left_within(&self, delay: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + delay;
+        self.socket.set_read_timeout(Some(LOOK))?;
+        let is_there = || match self.socket.peek(&mut [0]) {
+            Ok(_) => false,
+            Err(cause) => matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        };
+        while Instant::now() < deadline && !self.shared.lock().stopping {
+            if !is_there() {
+                return Ok(true);
+            }
+        }
+        self.socket.set_read_timeout(None)?;
+        Ok(false)
     }
 
     /// Lets time pass, or waits for the end of the connection.
