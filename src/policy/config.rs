@@ -68,6 +68,8 @@ pub struct Config {
     pub refusal_confirmed_after: Duration,
     /// The most times that the idle TTL is doubled because of undone sleeps.
     pub undone_sleep_doublings: u32,
+    /// Whether zero, once it was refused twice in a row, is written again only after two TTLs.
+    pub delays_refused_sleeps: bool,
     /// The longest pause before a wake while something else undoes each; zero: none.
     pub longest_undone_wake_pause: Duration,
 }
@@ -87,6 +89,7 @@ impl Default for Config {
             dry_run: false,
             refusal_confirmed_after: refusal::CONFIRMED_AFTER,
             undone_sleep_doublings: 5,
+            delays_refused_sleeps: true,
             longest_undone_wake_pause: Duration::from_secs(60),
         }
     }

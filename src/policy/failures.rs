@@ -7,14 +7,10 @@ use super::Policy;
 use super::config::{MAX_PAUSE_WAITING, POLL_FORBIDDEN};
 use super::permission::retry_after;
 use super::phase::Phase;
+use super::wake_limits::TTLS_BETWEEN_REFUSED_SLEEPS;
 use crate::backoff;
 use crate::clock::Time;
 use crate::cluster::{LeaseStore, Outcome, Request};
-
-/// The number of TTLs after which a proxy that may not write the scale tries again to write
-/// zero. Each attempt renews its lease, from which the other proxies count a whole TTL: in the
-/// second one they can put the app to sleep.
-const TTLS_BETWEEN_REFUSED_SLEEPS: u32 = 2;
 
 impl Policy {
     /// Handles the failure of a request.
@@ -30,6 +26,10 @@ impl Policy {
         }
         self.final_renewal_written &= *failure == Outcome::Conflict;
         let wrote_scale = matches!(request, Request::WriteScale { .. });
+        let is_refused = matches!(failure, Outcome::Forbidden | Outcome::Unknown { .. });
+        if is_refused && matches!(request, Request::WriteScale { replicas: 0, .. }) {
+            self.wake_limits.record_refused_sleep(now);
+        }
         match &mut self.phase {
             // Nothing was written, so no connection needs to be held.
             Phase::ScalingDown if wrote_scale && !matches!(failure, Outcome::Unknown { .. }) => {

@@ -141,6 +141,10 @@ impl Policy {
                 self.scale_writes.next_attempt(),
                 KeepAwakeRule::ScaleRefused,
             ),
+            (
+                self.wake_limits.sleep_refused_until(),
+                KeepAwakeRule::ScaleRefused,
+            ),
             (self.wake_limits.awake_until(), KeepAwakeRule::MinAwake),
             (self.overrides.awake_until(), KeepAwakeRule::Override),
             (self.rollout.awake_until(), KeepAwakeRule::Rollout),

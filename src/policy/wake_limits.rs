@@ -1,5 +1,6 @@
 //! [`WakeLimits`]: the limit of wakes in a minute, the minimum times awake after a wake and
-//! asleep after a sleep, and the pause before a wake after wakes that something else has undone.
+//! asleep after a sleep, the pause before a wake after wakes that something else has undone, and
+//! the pause before a sleep after refusals.
 //!
 //! The limit of wakes is against clients that connect again and again and can be excluded neither
 //! by their addresses nor by their first bytes. The least time awake is for apps whose start costs
@@ -22,6 +23,11 @@ const FIRST_UNDONE_PAUSE: Duration = Duration::from_secs(1);
 /// delayed. A wake is *undone* if something else scales the app to zero although its idle TTL
 /// has not passed since.
 pub const UNDONE_WAKES_DELAYED_FROM: u32 = 2;
+
+/// The number of TTLs after which a proxy that is refused tries again to write zero. Each attempt
+/// renews its lease, from which the other proxies count a whole TTL: in the second one they can put
+/// the app to sleep.
+pub const TTLS_BETWEEN_REFUSED_SLEEPS: u32 = 2;
 
 /// How long after an undone wake another one belongs to the same row.
 const UNDONE_ROW_FOR: Duration = Duration::from_secs(600);
@@ -54,6 +60,12 @@ pub struct WakeLimits {
     undone_reported: bool,
     /// Until when the next wake is delayed because of undone ones.
     delayed_until: Option<Time>,
+    /// How long the app stays awake after two writes of zero in a row that were refused; zero: no
+    /// longer than after any failure.
+    refused_sleep_pause: Duration,
+    /// Whether the last write of zero was refused.
+    was_sleep_refused: bool,
+    sleep_refused_until: Option<Time>,
 }
 
 impl WakeLimits {
@@ -65,6 +77,10 @@ impl WakeLimits {
             wakes_per_minute: config.wakes_per_minute,
             longest_undone_pause: config.longest_undone_wake_pause,
             undone_within: config.idle_ttl.min(MINUTE),
+            refused_sleep_pause: match config.delays_refused_sleeps {
+                true => config.idle_ttl * TTLS_BETWEEN_REFUSED_SLEEPS,
+                false => Duration::ZERO,
+            },
             ..WakeLimits::default()
         }
     }
@@ -84,8 +100,25 @@ impl WakeLimits {
         }
     }
 
+    /// Records that a write of zero was refused, or has failed: from the second in a row on the next
+    /// one waits.
+    pub fn record_refused_sleep(&mut self, now: Time) {
+        if self.refused_sleep_pause.is_zero() {
+            return;
+        }
+        if std::mem::replace(&mut self.was_sleep_refused, true) {
+            self.sleep_refused_until = Some(now + self.refused_sleep_pause);
+        }
+    }
+
+    /// The earliest time at which zero is written again after refusals.
+    pub fn sleep_refused_until(&self) -> Time {
+        self.sleep_refused_until.unwrap_or_default()
+    }
+
     /// Records that this proxy has put the app to sleep.
     pub fn record_own_sleep(&mut self) {
+        (self.was_sleep_refused, self.sleep_refused_until) = (false, None);
         self.woken_at = None;
         self.end_undone_row();
     }
@@ -170,6 +203,7 @@ impl WakeLimits {
             &mut self.woken_at,
             &mut self.delayed_until,
             &mut self.undone_at,
+            &mut self.sleep_refused_until,
         ];
         until.into_iter().flatten().chain(&mut self.wakes)
     }

@@ -202,6 +202,7 @@ impl Scenario {
             wake_replicas: WAKE_REPLICAS,
             refusal_confirmed_after: CONFIRMED_AFTER,
             undone_sleep_doublings: 0,
+            delays_refused_sleeps: false,
             longest_undone_wake_pause: Duration::ZERO,
             ..Config::default()
         }

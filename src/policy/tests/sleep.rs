@@ -7,7 +7,7 @@ use super::fixture::{
     Fixture, LOST, TTL, read, renew, renew_at, scale, with_token, without_token, write,
 };
 use crate::backoff;
-use crate::cluster::Outcome;
+use crate::cluster::{Outcome, Request};
 use crate::policy::{Change, Config, POLL, Phase};
 
 #[test]
@@ -277,4 +277,33 @@ fn any_other_failure_of_the_write_has_the_last_renewal_made_once_more() {
     assert_eq!(fixture.in_flight(), Some(read()));
     fixture.answers(with_token(1, "8", "ours 1"));
     assert!(!fixture.asked().contains(&write(0, "8")));
+}
+
+/// A Role without the scale, or an admission policy that wants a replica. Each attempt renews the
+/// lease, which keeps the other proxies from the sleep.
+#[test]
+fn a_zero_that_is_refused_again_and_again_is_written_once_in_two_ttls() {
+    for refusal in [Outcome::Forbidden, LOST] {
+        let mut fixture = Fixture::awake();
+        let end = fixture.now + TTL * 40;
+        let mut attempts = Vec::new();
+        while fixture.now < end {
+            match fixture.in_flight() {
+                Some(Request::WriteScale { replicas: 0, .. }) => {
+                    attempts.push(fixture.now);
+                    fixture.answers(refusal.clone());
+                }
+                Some(_) => fixture.answers_as_before(),
+                None => fixture.passes(fixture.pause().max(Duration::from_millis(1))),
+            }
+            fixture.commands();
+        }
+        let gaps = attempts.windows(2).map(|pair| pair[1].since(pair[0]));
+        let gaps: Vec<Duration> = gaps.skip(1).collect();
+        assert!(gaps.len() > 10, "{refusal:?}: it is tried again: {gaps:?}");
+        assert!(
+            gaps.iter().all(|it| *it >= TTL * 2),
+            "{refusal:?}: {gaps:?}"
+        );
+    }
 }
