@@ -59,7 +59,7 @@ pub static COMMAND: Command = Command {
         ),
         (
             "--deployment my-app --lookup --take-over auto",
-            "The proxy gets the Service's own name, and clients change nothing.",
+            "The Service leads to the proxy, once a command has switched it, and clients change nothing.",
         ),
     ],
     run,

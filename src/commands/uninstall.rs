@@ -55,8 +55,9 @@ pub static COMMAND: Command = Command {
             are found by their Services: wakes them, to the replicas that they remember or those \
             of --wake-replicas, waits for a ready pod of each, gives an app back the Service that \
             a proxy has taken over, deletes the proxies that have no other app with their objects, \
-            and removes the conditions and annotations that they have left. The clients must \
-            connect past the proxies before.\n\nFrom a proxy that has other apps too an app is \
+            and removes the conditions and annotations that they have left. Clients that were \
+            pointed to a proxy's Service must be pointed back before; those of a Service that was \
+            taken over are led back by this.\n\nFrom a proxy that has other apps too an app is \
             taken away: the label and annotations of its Service are removed, or its entry in the \
             list, if that is in a ConfigMap that is mounted; then it is waited until the proxy has \
             let the app go, which its /status says. That is read through the API server \
@@ -116,6 +117,21 @@ static OPTIONS: [CommandOption; 4] = [
 ];
 
 /// The kinds of objects that it deletes.
+
+/// Whether it goes on though no pod of an app is known to be ready, and what is said. A Service that
+/// leads to the proxy is not given back to an app that serves nobody.
+fn unready(app: &App, text: String) -> (bool, String) {
+    match app.is_taken_over {
+        false => (true, text),
+        true => {
+            let service = &app.service_name;
+            let text =
+                format!("{text}; the Service {service} still leads to the proxy: run this again");
+            (false, text)
+        }
+    }
+}
+
 #[cfg(test)]
 pub fn kinds() -> impl Iterator<Item = &'static str> {
     objects::KINDS.iter().map(|(_, _, kind)| *kind)
@@ -245,7 +261,7 @@ impl Uninstall {
     }
 
     /// Waits until a pod of an app is ready. One that does not start is no reason to leave the
-    /// proxies: its clients connect past them already.
+    /// proxies, unless its clients still come through them.
     fn await_ready(&self, app: &App, environment: &Environment<'_>) -> (bool, String) {
         let end = (environment.clock)() + self.wait;
         let namespace = segment(&app.key.namespace);
@@ -258,7 +274,10 @@ impl Uninstall {
         loop {
             let slices = match self.inspector.get(&path) {
                 Ok(slices) => slices,
-                Err(why) => return (true, format!("not known: {step}: {}", why.words())),
+                Err(why) => {
+                    let why = why.words();
+                    return unready(app, format!("not known: {step}: {why}"));
+                }
             };
             let slices = slices["items"].as_array().into_iter().flatten();
             let mut endpoints = slices
@@ -269,7 +288,7 @@ impl Uninstall {
             }
             if (environment.clock)() >= end {
                 let wait = duration::display(self.wait);
-                return (true, format!("in vain: {step}: none is after {wait}"));
+                return unready(app, format!("in vain: {step}: none is after {wait}"));
             }
             thread::sleep(PAUSE);
         }

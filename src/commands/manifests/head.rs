@@ -48,9 +48,13 @@ impl Install {
         self.write_page(text);
         let _ = write!(
             text,
-            "\nTo remove it, wake the app, point the clients back to {service}, and then remove the rest:\n  \
+            "\nTo remove it, wake the app, point the clients back to {service} when it is ready, and then\n\
+             remove the rest:\n  \
                zpa wake {app}\n  \
-               zpa uninstall {app}\n"
+               {kubectl} {ready} --timeout=5m\n  \
+               zpa uninstall {app}\n",
+            kubectl = self.kubectl(),
+            ready = self.await_app(&[]),
         );
     }
 
@@ -89,23 +93,25 @@ impl Install {
                zpa uninstall {app}\n",
             target = self.settings.target_ref,
             replicas = self.wake_replicas(),
-            ready = self.await_app(taken),
+            ready = self.await_app(&taken.selector),
             app = self.app_flags(service),
         );
     }
 
-    /// The command of kubectl that waits until the app is ready.
-    fn await_app(&self, taken: &TakeOver) -> String {
+    /// The command of kubectl that waits until the app is ready, whose pods have these labels.
+    fn await_app(&self, labels: &[(String, String)]) -> String {
         let target = self.settings.target_ref.to_string();
         let has_rollouts = ["deployments.apps/", "statefulsets.apps/"];
         if has_rollouts.iter().any(|kind| target.starts_with(kind)) {
             return format!("rollout status {target}");
         }
-        let labels = taken.selector.iter();
-        let labels: Vec<String> = labels
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        format!("wait pod -l {} --for=condition=Ready", labels.join(","))
+        let labels = labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels: Vec<String> = labels.collect();
+        let labels = match labels.is_empty() {
+            true => "LABELS".to_owned(),
+            false => labels.join(","),
+        };
+        format!("wait pod -l {labels} --for=condition=Ready")
     }
 
     /// Whatever may lead the clients back unasked.

@@ -131,6 +131,7 @@ impl Uninstall {
                 namespace: Some(proxy.namespace.clone()),
                 name: list.source.config_map.clone(),
                 path: proxies::config_map(&proxy.namespace, &list.source.config_map),
+                release: None,
             });
         }
     }
@@ -196,6 +197,7 @@ impl Uninstall {
                 namespace: Some(key.namespace.clone()),
                 name: name.clone(),
                 path: format!("/api/v1/namespaces/{namespace}/services/{segment}"),
+                release: None,
             });
         }
         Ok(())

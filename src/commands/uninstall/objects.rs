@@ -1,5 +1,7 @@
 //! The objects of a proxy.
 
+use serde_json::Value;
+
 use super::plan::Found;
 use super::{LABEL, NAME};
 use crate::kube::inspect::{Fault, Inspector, segment};
@@ -64,10 +66,17 @@ pub fn objects(inspector: &Inspector, namespace: &str, name: &str) -> Result<Vec
                 namespace: (!within.is_empty()).then(|| namespace.to_owned()),
                 name: name.to_owned(),
                 path,
+                release: release(&object),
             });
         }
     }
     Ok(found)
+}
+
+/// The release of Helm that an object is of.
+fn release(object: &Value) -> Option<String> {
+    let name = &object["metadata"]["annotations"]["meta.helm.sh/release-name"];
+    name.as_str().map(str::to_owned)
 }
 
 /// The place of a kind in the order of deletion.

@@ -41,6 +41,8 @@ pub struct Found {
     pub namespace: Option<String>,
     pub name: String,
     pub path: String,
+    /// The release of Helm that has made it.
+    pub release: Option<String>,
 }
 
 /// The pods of a proxy.
@@ -104,7 +106,14 @@ pub fn plan(facts: &Facts) -> Result<Vec<Step<'_>>, String> {
         replicas: replicas(app),
         app,
     });
-    let with_service = asleep().filter(|app| app.service.is_some());
+    if let Some(text) = helm_uninstall(facts) {
+        return Err(text);
+    }
+    let unready = facts
+        .apps
+        .iter()
+        .filter(|app| is_asleep(app) || app.is_taken_over);
+    let with_service = unready.filter(|app| app.service.is_some());
     let ready = with_service.map(|app| Step::AwaitReady { app });
     let restored: Result<Vec<Step<'_>>, String> = facts.apps.iter().filter_map(restore).collect();
     let begin = wakes.chain(ready).chain(restored?);
@@ -116,6 +125,18 @@ pub fn plan(facts: &Facts) -> Result<Vec<Step<'_>>, String> {
         removal.retain(|step| !matches!(step, Step::ForgetService { .. }));
     }
     Ok(begin.chain(removal).chain(end).collect())
+}
+
+/// What is to be done instead, where Helm has made a proxy: it could not remove the rest.
+fn helm_uninstall(facts: &Facts) -> Option<String> {
+    let mut objects = facts.objects.iter();
+    let (found, release) = objects.find_map(|found| Some((found, found.release.as_ref()?)))?;
+    let (kind, name) = (found.kind, &found.name);
+    let namespace = found.namespace.as_deref().unwrap_or_default();
+    Some(format!(
+        "{kind} {name} is of the Helm release {release}. Remove that first, which wakes what sleeps:\n  \
+         helm uninstall -n {namespace} {release}\nThen run this again, for what is left on the app.\n"
+    ))
 }
 
 /// What is done once no proxy has the apps. One may have put an app to sleep until it had ended,

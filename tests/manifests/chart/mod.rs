@@ -364,7 +364,7 @@ fn before_the_release_is_uninstalled_a_job_wakes_what_sleeps_as_the_proxy_might(
         for key in ["image", "env", "securityContext", "volumeMounts"] {
             assert_eq!(waker[key], proxy[key], "{key}");
         }
-        assert_eq!(waker["args"], json!(["wake"]));
+        assert_eq!(waker["args"], json!(["wake", "--dry-run=false"]));
     }
     let without = app(json!({ "wakeOnUninstall": false }));
     let yaml = templated(&without, &[]).unwrap().unwrap();
@@ -394,7 +394,8 @@ fn the_notes_say_what_comes_next() {
     for line in [
         "for 20m is put to sleep",
         "They connect to my-app-zpa.default.svc:80 in place of the Service my-app.",
-        "zpa check --namespace default --deployment my-app --wait 2m",
+        "zpa check --namespace default --deployment my-app\n",
+        "zpa wake --namespace default --deployment my-app\n",
         "port-forward deployment/my-app-zpa 9000",
         "helm uninstall -n default release",
         "zpa uninstall --namespace default --deployment my-app",

@@ -52,6 +52,7 @@ fn found(plural: &'static str, kind: &'static str) -> Found {
         namespace: None,
         name: "zpa".to_owned(),
         path: String::new(),
+        release: None,
     }
 }
 
@@ -220,6 +221,30 @@ fn what_is_not_there_is_not_removed_and_a_service_that_leads_to_the_proxy_ends_i
     taken_over.apps[0].pods_service = Some(service(json!({ "app": "a" })));
     assert_eq!(
         lines(&taken_over),
-        ["lead the Service a to the app's pods again"]
+        [
+            "wait until a pod of shop/a is ready",
+            "lead the Service a to the app's pods again"
+        ]
+    );
+}
+
+#[test]
+fn what_is_of_a_release_of_helm_is_left_to_helm() {
+    let mut target = asleep();
+    target["spec"]["replicas"] = 1.into();
+    let proxy = Found {
+        namespace: Some("shop".to_owned()),
+        release: Some("shop-zpa".to_owned()),
+        ..found("deployments", "Deployment")
+    };
+    let facts = Facts {
+        apps: vec![app("a", target)],
+        objects: vec![proxy],
+        ..Facts::default()
+    };
+    let why = plan(&facts).unwrap_err();
+    assert!(
+        why.contains("\n  helm uninstall -n shop shop-zpa\n"),
+        "{why}"
     );
 }
