@@ -63,11 +63,21 @@ pub enum LongPage {
 /// The page that `received` asks for, if it is a complete `GET` of a long one.
 pub fn long_page(received: &[u8], pages: &impl Pages) -> Option<LongPage> {
     let request = parse(received)?.ok()?;
-    let page = match look_up_path(request.path, pages) {
+    let page = long(&request, pages);
+    page.filter(|_| request.method == "GET")
+}
+
+/// Whether a long page is written for that request, if only for its length.
+pub fn is_long(received: &[u8], pages: &impl Pages) -> bool {
+    let request = parse(received).and_then(Result::ok);
+    request.is_some_and(|request| long(&request, pages).is_some())
+}
+
+fn long(request: &Request<'_>, pages: &impl Pages) -> Option<LongPage> {
+    match look_up_path(request.path, pages) {
         Path::Long(page) => Some(page),
         _ => None,
-    };
-    page.filter(|_| request.method == "GET")
+    }
 }
 
 /// The response to a connection that has sent `received` so far; `None` while that is

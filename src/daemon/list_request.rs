@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// The first pause between two requests; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest of these pauses. Each request ends a list in progress.
-const MAX_PAUSE: Duration = Duration::from_secs(32);
+/// The first pause between two requests; it doubles. Each request ends a list in progress, which
+/// takes some seconds where there are tens of thousands of endpoints.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest of these pauses.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A list that is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,12 +53,12 @@ mod tests {
         let at = |second| Time::new(Duration::from_secs(second));
         assert!(!request.update(true, at(0)), "none was requested");
         request.begin(at(10));
-        let again: Vec<u64> = (10..140)
+        let again: Vec<u64> = (10..240)
             .filter(|&it| request.update(true, at(it)))
             .collect();
-        assert_eq!(again, [11, 13, 17, 25, 41, 73, 105, 137]);
-        assert!(!request.update(false, at(200)));
+        assert_eq!(again, [15, 25, 45, 85, 145, 205]);
+        assert!(!request.update(false, at(300)));
         assert_eq!(request.poll_timeout(), None);
-        assert!(!request.update(true, at(300)));
+        assert!(!request.update(true, at(400)));
     }
 }

@@ -90,6 +90,7 @@ use self::proxy::{DrainConfig, Proxy};
 use self::reconciler::{Failure, Reconciler, ReportSender};
 use self::source_files::{SourceFiles, SourceLists};
 use crate::accept_probe::{AppProbe, Candidate};
+use crate::admin;
 use crate::cgroup;
 use crate::clock::{Clock, Time, WallClock};
 use crate::cluster::{Event, LifecycleEvent, Report, Request};
@@ -475,11 +476,18 @@ impl Daemon {
         }
     }
 
-    /// Answers one request of those at the admin port; for the others the loop turns again.
+    /// Answers the requests at the admin port, up to one for a long page; for the others the loop
+    /// turns again. A probe waits for no more than that.
     fn answer_admin(&mut self, now: Time) {
-        let Some((key, request)) = self.proxy.sockets.admin().next_request() else {
-            return;
-        };
+        while let Some((key, request)) = self.proxy.sockets.admin().next_request() {
+            if self.answer_one(key, &request, now) {
+                return;
+            }
+        }
+    }
+
+    /// Answers a request; whether a long page was written for it.
+    fn answer_one(&mut self, key: usize, request: &[u8], now: Time) -> bool {
         let view = View {
             about: &self.about,
             reconciler: &self.reconciler,
@@ -490,12 +498,14 @@ impl Daemon {
             now,
             unix: (self.wall_clock)(),
         };
-        let answer = self.answers.answer(&request, &view, now);
+        let is_long = admin::is_long(request, &view);
+        let answer = self.answers.answer(request, &view, now);
         let admin = self.proxy.sockets.admin();
         if let Some(withdrawn) = self.answers.take_withdrawn() {
             admin.withdraw(&withdrawn);
         }
         admin.answer(key, answer);
+        is_long
     }
 
     fn handle_signals(&mut self, now: Time) -> Option<Exit> {

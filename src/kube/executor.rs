@@ -142,7 +142,7 @@ impl RequestQueue {
         if let Some(spare) = spare
             && let Err(why) = self.start(spare)
         {
-            log::debug!("the spare thread for requests cannot be started: {why}");
+            log::warn!("a thread for requests to the API server cannot be started: {why}");
         }
     }
 

@@ -231,6 +231,11 @@ impl Scheduler {
     pub(super) fn start_spare_for(&mut self, app: AppKey, now: Time) -> Option<Worker> {
         let spare = self.stopped()?;
         let (_, job) = self.queued.get(&app)?;
+        if !self.runs[1 - spare] {
+            // Neither could be started.
+            self.active = spare;
+            return self.start_if(true);
+        }
         let eligibility = self.eligibility(app, spare, now);
         let is_needed =
             is_write(&job.request) || !matches!(eligibility, Eligibility::NotBeforeChange);

@@ -591,10 +591,10 @@ fn a_list_after_a_wake_is_asked_for_until_it_has_come() {
         calls.iter().filter(|call| call.1 == "relist").count()
     };
     assert_eq!(relists(&rig), 1);
-    rig.turn(&[], 2);
-    rig.turn(&[], 4);
+    rig.turn(&[], 6);
+    rig.turn(&[], 16);
     assert_eq!(relists(&rig), 2);
-    rig.turn(&[(SHOP, pods(0))], 5);
-    rig.turn(&[], 60);
+    rig.turn(&[(SHOP, pods(0))], 17);
+    rig.turn(&[], 120);
     assert_eq!(relists(&rig), 0);
 }

@@ -33,7 +33,8 @@ impl Scheduler {
         let its = its.filter(|(_, call)| call.app == app && call.is_write && !call.discarded);
         let mut its: Vec<_> = its.map(|(n, call)| (call.since, n, call.is_wake)).collect();
         its.sort_unstable();
-        for (_, worker, is_wake) in its {
+        // The later one is on the other connection, because the first one may be dead.
+        for (_, worker, is_wake) in its.into_iter().rev() {
             if is_wake && self.may_detach(app) {
                 self.detach(worker);
             } else if let Some(call) = &mut self.in_flight[worker] {

@@ -105,6 +105,21 @@ fn the_spare_worker_is_started_for_a_write_and_for_what_need_not_wait_for_anothe
     assert_eq!(again, Some(1), "it is tried again");
 }
 
+/// A wake that was given up has left its worker, and there was no thread for another.
+#[test]
+fn where_no_worker_runs_one_is_started_for_any_request() {
+    let mut scheduler = Scheduler::default();
+    for active in [0, 1] {
+        scheduler.active = active;
+        scheduler.not_started(0);
+        scheduler.not_started(1);
+        let started = spare_for(&mut scheduler, 1, Request::Read, 0);
+        assert_eq!(started, Some(0));
+        assert_eq!(take(&mut scheduler, 0, 0), Some((1, false)), "{active}");
+        assert!(done(&mut scheduler, 0));
+    }
+}
+
 #[test]
 fn the_spare_worker_is_started_for_what_was_queued_before_the_request_in_progress_began() {
     let mut scheduler = Scheduler::default();
@@ -295,10 +310,10 @@ fn a_write_that_hangs_on_both_connections_is_given_up_for_the_next_request() {
     take(&mut scheduler, 0, 0);
     take(&mut scheduler, 1, 1000);
     let cancelled = put_for(&mut scheduler, APP, 2, Request::Read);
-    assert_eq!(cancelled, [false, true], "the older one goes on");
-    assert_eq!(scheduler.take_vacated(), [0]);
-    assert_eq!(take(&mut scheduler, 0, 5000), Some((2, false)));
-    assert!(!done(&mut scheduler, 1));
+    assert_eq!(cancelled, [true, false], "the later one goes on");
+    assert_eq!(scheduler.take_vacated(), [1]);
+    assert_eq!(take(&mut scheduler, 1, 5000), Some((2, false)));
+    assert!(!done(&mut scheduler, 0));
 }
 
 const OTHER: AppKey = 2;
