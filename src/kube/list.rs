@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::client::Calls;
 use super::objects::List;
-use super::pages::{PAGE_BODY, Pages};
+use super::pages::{Pages, max_body};
 use super::paths;
 use super::reply::{Failure, Reply};
 
@@ -36,7 +36,7 @@ pub(super) fn list<T: DeserializeOwned>(
     let mut pages = Pages::new();
     while pages.may_ask() {
         let page = paths::page(path, pages.limit, &pages.token);
-        let reply = match calls.list(&page, PAGE_BODY) {
+        let reply = match calls.list(&page, max_body(&page)) {
             Ok(reply) => reply,
             Err(failure) if failure.too_large && pages.halve() => continue,
             Err(failure) => return Err(failure),

@@ -10,14 +10,24 @@ use super::objects::ListMetadata;
 /// The first `limit`. 64 full EndpointSlices of a hundred endpoints, 40 KiB each, fit into
 /// [`PAGE_BODY`].
 const ITEMS: u32 = 64;
-/// The largest page, in bytes: any object that etcd takes fits into it. It stores 1.5 MiB at most
+/// The largest page of several items, in bytes.
+const PAGE_BODY: u64 = 4 * 1024 * 1024;
+/// The largest page of one item: any object that etcd takes fits into it. It stores 1.5 MiB at most
 /// (`--max-request-bytes`), and a character may become six in JSON (`<` is `\u003c`).
-pub(super) const PAGE_BODY: u64 = 16 * 1024 * 1024;
+const OBJECT_PAGE_BODY: u64 = 16 * 1024 * 1024;
 /// The most requests for one list: one for each of five thousand objects where large ones are among
 /// them, or 32 million endpoints in full slices of a hundred.
 pub(super) const MAX_REQUESTS: u32 = 5000;
 /// The most times that a list begins again because its token has expired.
 const MAX_RESTARTS: u32 = 3;
+
+/// The largest body of the page at `path`, in bytes.
+pub(super) fn max_body(path: &str) -> u64 {
+    match path.split(['?', '&']).any(|part| part == "limit=1") {
+        true => OBJECT_PAGE_BODY,
+        false => PAGE_BODY,
+    }
+}
 
 /// The progress of a list.
 #[derive(Debug)]

@@ -186,7 +186,7 @@ fn a_page_too_large_begins_the_list_again_with_half_as_many_items() {
         log.lock().unwrap().push(asked.target.clone());
         let large = !asked.target.contains("&limit=16");
         let name = if large {
-            "a".repeat(PAGE_BODY as usize)
+            "a".repeat(4 << 20)
         } else {
             "fits".to_owned()
         };
@@ -195,6 +195,19 @@ fn a_page_too_large_begins_the_list_again_with_half_as_many_items() {
     assert_eq!((names, ended), (vec!["fits".to_owned()], Ok(())));
     let limits = [64, 32, 16].map(|limit| format!("{LIST}&limit={limit}"));
     assert_eq!(*asked.lock().unwrap(), limits);
+}
+
+#[test]
+fn a_page_of_one_item_may_be_larger() {
+    let (names, ended) = list_from(move |_, stream| {
+        reply(stream, 200, "", &page(&[&"a".repeat(5 << 20)], "7", "").1)
+    });
+    assert_eq!((names[0].len(), ended), (5 << 20, Ok(())));
+    let (names, ended) = list_from(move |_, stream| {
+        let too_large = "a".repeat(16 << 20);
+        reply(stream, 200, "", &page(&[&too_large], "7", "").1)
+    });
+    assert!(names.is_empty() && ended.is_err());
 }
 
 #[test]

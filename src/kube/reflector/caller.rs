@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::BodyReader;
 
 use super::super::client::{Calls, Opened};
-use super::super::pages::PAGE_BODY;
+use super::super::pages::max_body;
 use super::super::responses::{self, answer};
 use super::super::text::printable;
 use super::super::watcher_io::{Response, WatcherInput};
@@ -38,7 +38,7 @@ impl Caller {
     }
 
     pub(super) fn list(&self, calls: &Calls<'_>, path: &str) -> WatcherInput<'static> {
-        WatcherInput::Page(answer(calls.list(path, PAGE_BODY)))
+        WatcherInput::Page(answer(calls.list(path, max_body(path))))
     }
 
     /// Opens a watch.
