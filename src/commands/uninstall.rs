@@ -116,10 +116,8 @@ static OPTIONS: [CommandOption; 4] = [
     ),
 ];
 
-/// The kinds of objects that it deletes.
-
-/// Whether it goes on though no pod of an app is known to be ready, and what is said. A Service that
-/// leads to the proxy is not given back to an app that serves nobody.
+/// Whether it goes on though no pod of an app is known to be ready, and what is said. A Service
+/// that leads to the proxy is not given back to an app that serves nobody.
 fn unready(app: &App, text: String) -> (bool, String) {
     match app.is_taken_over {
         false => (true, text),
@@ -132,6 +130,7 @@ fn unready(app: &App, text: String) -> (bool, String) {
     }
 }
 
+/// The kinds of objects that it deletes.
 #[cfg(test)]
 pub fn kinds() -> impl Iterator<Item = &'static str> {
     objects::KINDS.iter().map(|(_, _, kind)| *kind)

@@ -100,8 +100,8 @@ impl WakeLimits {
         }
     }
 
-    /// Records that a write of zero was refused, or has failed: from the second in a row on the next
-    /// one waits.
+    /// Records that a write of zero was refused, or has failed: from the second in a row on the
+    /// next one waits.
     pub fn record_refused_sleep(&mut self, now: Time) {
         if self.refused_sleep_pause.is_zero() {
             return;
