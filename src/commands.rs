@@ -14,8 +14,11 @@ mod wake;
 mod yaml;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use crate::clock::{Clock, WallClock};
+use crate::kube::Access;
+use crate::kube::inspect::Inspector;
 use crate::problems;
 use crate::settings::{self, Invocation, Settings};
 use command::{Command, PRINTED};
@@ -175,6 +178,27 @@ fn process_settings(
         Ok(_) => Err(vec![format!("{} takes settings alone", command.name)]),
         Err(errors) => Err(errors.lines().map(str::to_owned).collect()),
     }
+}
+
+/// How a command reaches the API server, and the namespace where the settings name none: that of
+/// the kubeconfig or of the pod, else `default`.
+///
+/// # Errors
+/// Why there is no address or no credential.
+fn connect(
+    settings: &Settings,
+    environment: &Environment<'_>,
+) -> Result<(Inspector, String), String> {
+    let env = |name: &str| (environment.env)(name)?.into_string().ok();
+    let access = Access::discover(
+        &settings.kube,
+        settings.api_server.as_ref(),
+        Path::new(&settings.credentials),
+        env,
+    );
+    let (access, namespace) = access.map_err(|why| why.to_string())?;
+    let inspector = Inspector::new(access, environment.clock, environment.wall)?;
+    Ok((inspector, namespace.unwrap_or_else(|| "default".to_owned())))
 }
 
 /// The codes that `zpa explain` knows.

@@ -16,14 +16,12 @@ mod services;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 
 use super::command::Command;
 use super::options::{CommandOption, Options};
 use super::{Environment, Output};
 use crate::duration;
-use crate::kube::Access;
 use crate::kube::inspect::{Inspector, Reviewed};
 use crate::settings::{self, Origin, Settings};
 
@@ -160,18 +158,10 @@ impl Run {
             Some(text) => duration::parse(text).map_err(|why| line(format!("--wait: {why}")))?,
             None => Duration::ZERO,
         };
-        let env = |name: &str| (environment.env)(name)?.into_string().ok();
-        let access = Access::discover(
-            &given.settings.kube,
-            given.settings.api_server.as_ref(),
-            Path::new(&given.settings.credentials),
-            env,
-        );
-        let (access, namespace) = access.map_err(|why| line(why.to_string()))?;
-        let namespace = given.settings.namespace.clone().or(namespace);
+        let (inspector, namespace) = super::connect(&given.settings, environment).map_err(line)?;
         Ok(Run {
-            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
-            inspector: Inspector::new(access, environment.clock, environment.wall).map_err(line)?,
+            namespace: given.settings.namespace.clone().unwrap_or(namespace),
+            inspector,
             before_install: options.is_given("--pre"),
             is_in_a_pod: (environment.env)("KUBERNETES_SERVICE_HOST").is_some(),
             wait,

@@ -14,7 +14,6 @@ mod release;
 mod takeover;
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +23,6 @@ use super::command::Command;
 use super::options::{CommandOption, Options};
 use super::{Environment, Output, wake};
 use crate::duration;
-use crate::kube::Access;
 use crate::kube::inspect::{Fault, Inspector, segment};
 use crate::kube::removal::Traces;
 use crate::settings::Settings;
@@ -160,18 +158,10 @@ impl Uninstall {
         let settings = super::process_settings(&COMMAND, options.rest.clone(), environment.env)?;
         let wait = options.value("--wait").unwrap_or("5m");
         let wait = duration::parse(wait).map_err(|why| line(format!("--wait: {why}")))?;
-        let env = |name: &str| (environment.env)(name)?.into_string().ok();
-        let access = Access::discover(
-            &settings.kube,
-            settings.api_server.as_ref(),
-            Path::new(&settings.credentials),
-            env,
-        );
-        let (access, namespace) = access.map_err(|why| line(why.to_string()))?;
-        let namespace = settings.namespace.clone().or(namespace);
+        let (inspector, namespace) = super::connect(&settings, environment).map_err(line)?;
         Ok(Uninstall {
-            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
-            inspector: Inspector::new(access, environment.clock, environment.wall).map_err(line)?,
+            namespace: settings.namespace.clone().unwrap_or(namespace),
+            inspector,
             is_dry_run: options.is_given("--dry-run"),
             keeps_objects: options.is_given("--keep-objects"),
             name: options.value("--name").map(str::to_owned),

@@ -3,7 +3,6 @@
 //! is deleted, so that no app is left at zero.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use serde_json::Value;
 use super::check::apps_given;
 use super::command::Command;
 use super::{Environment, Output};
-use crate::kube::Access;
 use crate::kube::SelectedService;
 use crate::kube::inspect::{Fault, Inspector};
 use crate::settings::Settings;
@@ -81,20 +79,12 @@ struct Waking {
 impl Waking {
     fn new(args: &[OsString], environment: &Environment<'_>) -> Result<Waking, Vec<String>> {
         let settings = super::process_settings(&COMMAND, args.to_vec(), environment.env)?;
-        let env = |name: &str| (environment.env)(name)?.into_string().ok();
-        let access = Access::discover(
-            &settings.kube,
-            settings.api_server.as_ref(),
-            Path::new(&settings.credentials),
-            env,
-        );
-        let (access, namespace) = access.map_err(|why| vec![why.to_string()])?;
-        let namespace = settings.namespace.clone().or(namespace);
-        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-        let inspector = Inspector::new(access, environment.clock, environment.wall);
+        let connected = super::connect(&settings, environment);
+        let (inspector, namespace) = connected.map_err(|why| vec![why])?;
+        let namespace = settings.namespace.clone().unwrap_or(namespace);
         Ok(Waking {
             apps: apps_given(&settings, &namespace)?,
-            inspector: inspector.map_err(|why| vec![why])?,
+            inspector,
             namespace,
             settings,
         })

@@ -2,19 +2,9 @@
 
 use super::*;
 
-use std::process::Output;
-
+use crate::uninstall::zpa_command;
 use serde_json::Value;
 use support::sandbox::{Resource, Rule, Workload, anything};
-
-fn zpa_command(sandbox: &Sandbox, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zpa"))
-        .env_clear()
-        .envs(sandbox.env())
-        .args(args)
-        .output()
-        .unwrap()
-}
 
 /// What `zpa manifests` prints for somebody who may read all.
 #[track_caller]

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
 
@@ -12,7 +11,6 @@ use super::take_over::{Services, free_port, is_tcp, number_of};
 use super::{COMMAND, OPTIONS, parse};
 use crate::commands::Environment;
 use crate::commands::options::Options;
-use crate::kube::Access;
 use crate::kube::inspect::{Fault, Inspector};
 use crate::settings::Settings;
 
@@ -121,7 +119,7 @@ fn look_up(
     let settings = parse(options.rest.clone())?;
     // How the API server is reached may be in the environment, and nothing else.
     let access = crate::commands::settings(&COMMAND, options.rest.clone(), environment.env)?;
-    let (inspector, namespace) = connect(&access, environment).map_err(line)?;
+    let (inspector, namespace) = crate::commands::connect(&access, environment).map_err(line)?;
     let namespace = settings.namespace.clone().unwrap_or(namespace);
     let target = inspector.target(&namespace, &settings.target_ref);
     target.map_err(|why| line(missing(&settings.target_ref.to_string(), &namespace, &why)))?;
@@ -169,22 +167,6 @@ fn services(
         Err(why) => return Err(missing(&format!("Service {of_pods}"), namespace, &why)),
     };
     Ok(Services { app, pods })
-}
-
-fn connect(
-    settings: &Settings,
-    environment: &Environment<'_>,
-) -> Result<(Inspector, String), String> {
-    let env = |name: &str| (environment.env)(name)?.into_string().ok();
-    let access = Access::discover(
-        &settings.kube,
-        settings.api_server.as_ref(),
-        Path::new(&settings.credentials),
-        env,
-    );
-    let (access, namespace) = access.map_err(|why| why.to_string())?;
-    let inspector = Inspector::new(access, environment.clock, environment.wall)?;
-    Ok((inspector, namespace.unwrap_or_else(|| "default".to_owned())))
 }
 
 /// The arguments without those that only the look-up needs.
